@@ -1,0 +1,59 @@
+# Everything a contributor runs; CI runs `make check` and nothing else.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS := $(or $(KGE_STUDY_HOME),runs)
+
+# The first of these that is new enough becomes the virtual environment; name one to choose.
+PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
+# Extra pip arguments for the torch step, such as an index that holds builds for your device.
+TORCH_ARGS ?=
+
+.PHONY: help setup demo check test-slow format clean
+
+help:
+	@echo "make setup      virtual environment .venv with the tested versions"
+	@echo "make demo       set-up, a small study on the built-in graph and its report"
+	@echo "make check      set-up and everything CI runs"
+	@echo "make test-slow  set-up and the tests that take minutes"
+	@echo "make format     set-up, then ruff's fixes and formatting, in place"
+	@echo "make clean      remove .venv and caches; runs/ stays"
+
+setup: $(VENV)/.stamp
+
+# torch first: what is installed satisfies the packages that want it, so none of them chooses another build.
+$(VENV)/.stamp: pyproject.toml constraints.txt
+	python=$$(bash .ci/find-python $(PYTHON)); [ "$$python" = $(BIN)/python ] || "$$python" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH_ARGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip check
+	touch $@
+
+demo: setup
+	@if [ -e $(RUNS)/demo/study.db ]; then $(BIN)/study resume demo; else $(BIN)/study run demo; fi
+	@$(BIN)/study report demo
+	@echo
+	@echo "Report   open $(RUNS)/demo/report/index.html in a browser"
+	@echo "MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///$(RUNS)/mlflow.db"
+	@echo "         then http://127.0.0.1:5000"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict kge study
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow --timeout 3600
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

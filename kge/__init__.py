@@ -1,0 +1,1 @@
+"""Knowledge graph embedding: models, losses, training and filtered ranking. Torch and numpy only."""

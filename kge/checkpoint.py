@@ -1,0 +1,70 @@
+"""Checkpoints: written beside and renamed, so a reader meets a whole file or none.
+
+`last.pt` continues a training exactly; `best.pt` holds the weights of the best validation. Both carry the
+canonical JSON of their configuration, and reading with another configuration is refused with the difference.
+"""
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kge.config import TrainingConfig, restore
+from kge.errors import CheckpointError
+from kge.files import replacing
+
+_FORMAT = 1
+
+
+def canonical(config: TrainingConfig) -> str:
+    """One JSON text per configuration."""
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def config_of(content: Mapping[str, Any]) -> TrainingConfig:
+    """The configuration that a checkpoint was written by."""
+    return restore(json.loads(content["config"]))
+
+
+def _identity(text: str) -> dict[str, Any]:
+    """What must agree to continue: all but `training.max_epochs`, so that a finished training can go on."""
+    config: dict[str, Any] = json.loads(text)
+    del config["training"]["max_epochs"]
+    return config
+
+
+def save(path: Path, content: Mapping[str, Any], config: TrainingConfig) -> None:
+    """Write atomically; the file is on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        torch.save({"format": _FORMAT, "config": canonical(config), **content}, file)
+
+
+def load(path: Path, *, config: TrainingConfig | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; CheckpointError when it is missing, damaged or of another configuration."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: must be a checkpoint, but it does not exist")
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: must be a checkpoint of kge, got {str(error).splitlines()[0]:.120}") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise CheckpointError(f"{path}: must be a checkpoint of kge in format {_FORMAT}, got something else")
+    if config is not None:
+        differences = list(_differences(_identity(content["config"]), _identity(canonical(config))))
+        if differences:
+            raise CheckpointError(f"{path}: must be of the same configuration; {'; '.join(differences)}")
+    return content
+
+
+def _differences(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(saved.keys() | asked.keys()):
+        old, new = saved.get(key), asked.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} is {old!r} there and {new!r} here"

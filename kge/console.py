@@ -1,0 +1,31 @@
+"""Exit codes and error lines of both command lines.
+
+A user's mistake is one line and exit code 2, a failure of the world one line and 1, an interruption 130.
+Anything else is a defect in this program and keeps its traceback.
+"""
+
+import sys
+from typing import NoReturn
+
+import click
+
+
+def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tuple[type[Exception], ...]) -> NoReturn:
+    """Run a command line and leave the process with the right code."""
+    try:
+        code = command.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        _fail("interrupted", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except user as error:
+        _fail(str(error), 2)
+    except world as error:
+        _fail(str(error), 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"error: {message}" if code != 130 else message, err=True)
+    sys.exit(code)

@@ -1,0 +1,33 @@
+"""What can go wrong in kge.
+
+KgeError                 root
+  UserError              the input is wrong: one sentence, exit code 2
+    ConfigError          a key or value of a configuration
+    DataError            a file or folder of triples, or a data set's name
+    CheckpointError      a checkpoint that is missing, damaged or of another configuration
+  DivergenceError        a loss or score became NaN or infinite
+"""
+
+
+class KgeError(Exception):
+    """Root of all errors raised on purpose by kge."""
+
+
+class UserError(KgeError):
+    """The input is wrong; the message says where, what must hold and what came."""
+
+
+class ConfigError(UserError):
+    """A key or value of a configuration is wrong."""
+
+
+class DataError(UserError):
+    """A file of triples, a folder or a data set's name is wrong."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged or was written by another configuration."""
+
+
+class DivergenceError(KgeError):
+    """A loss or a score became NaN or infinite."""

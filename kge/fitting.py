@@ -1,0 +1,133 @@
+"""One training from its configuration to its best checkpoint, validation by validation.
+
+    for validation in fit(config, dataset, directory=folder): ...
+
+The consumer may stop after any validation: the checkpoint is on disk before it is yielded, and `fit` on the
+same folder goes on from there, first yielding the saved validation again (`replayed`), because whoever
+listened before may have died with it unheard.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kge import checkpoint
+from kge.building import build_model
+from kge.config import TrainingConfig
+from kge.data import Dataset
+from kge.errors import CheckpointError
+from kge.evaluation import Ranks, metrics, rank
+from kge.filters import filter_from
+from kge.models.base import AbstractModel
+from kge.training import Training
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """One validation; costs are those since the one before (training and validation together)."""
+
+    epoch: int
+    loss: float  # mean training loss per triple of the last epoch
+    mrr: float  # filtered by train + valid, realistic ranks, both sides
+    metrics: Mapping[str, float]
+    lr: float
+    epochs: int
+    device_seconds: float
+    best_mrr: float
+    best_epoch: int
+    replayed: bool
+    stop: str | None  # "max_epochs" or "early_stopping" on the last one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Metrics of a split, and the rank of every query of both sides behind them."""
+
+    metrics: Mapping[str, float]
+    ranks: tuple[Ranks, ...]
+
+
+def fit(
+    config: TrainingConfig, dataset: Dataset, *, directory: Path | None, device: str = "cpu"
+) -> Iterator[Validation]:
+    """Train and validate until the configuration says stop, continuing what the directory holds.
+
+    DivergenceError when the loss or a score is not finite; CheckpointError when the directory holds a
+    training of another configuration.
+    """
+    training = Training(config, dataset, device=device)
+    known = filter_from(dataset, ("train", "valid"), device)
+    valid = dataset.valid.to(device)
+    curve: list[dict[str, object]] = []
+    if directory is not None and (directory / LAST).is_file():
+        content = checkpoint.load(directory / LAST, config=config)
+        _check_fingerprint(directory / LAST, content["fingerprint"], dataset)
+        training.restore(content["training"])
+        curve = content["curve"]
+        yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
+    since, started = training.epoch, time.perf_counter()
+    for report in training.epochs():
+        if report.epoch % config.validation.every and report.epoch < config.training.max_epochs:
+            continue
+        found = metrics(rank(training.model, valid, known, block_size=config.validation.block_size))
+        is_best = training.observe(found["mrr"])
+        validation = Validation(
+            epoch=report.epoch,
+            loss=report.loss,
+            mrr=found["mrr"],
+            metrics=found,
+            lr=report.lr,
+            epochs=report.epoch - since,
+            device_seconds=time.perf_counter() - started,
+            best_mrr=training.best_mrr,
+            best_epoch=training.best_epoch,
+            replayed=False,
+            stop=training.stop_reason(),
+        )
+        curve.append(asdict(validation))
+        if directory is not None:
+            common = {"fingerprint": dataset.fingerprint, "curve": curve}
+            _save(directory, training, common, is_best=is_best)
+        yield validation
+        since, started = training.epoch, time.perf_counter()
+
+
+def _save(directory: Path, training: Training, common: Mapping[str, object], *, is_best: bool) -> None:
+    """The best first: a crash in between repeats the validation, and then finds it best again."""
+    if is_best:
+        checkpoint.save(directory / BEST, {**common, "model": training.model.state_dict()}, training.config)
+    checkpoint.save(directory / LAST, {**common, "training": training.state()}, training.config)
+
+
+def read_curve(path: Path) -> tuple[Validation, ...]:
+    """All validations up to a checkpoint, those before a resume included."""
+    return tuple(Validation(**each) for each in checkpoint.load(path)["curve"])
+
+
+def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[AbstractModel, TrainingConfig]:
+    """The model of a best or last checkpoint, in evaluation mode, and its configuration."""
+    content = checkpoint.load(path, device=device)
+    _check_fingerprint(path, content["fingerprint"], dataset)
+    config = checkpoint.config_of(content)
+    model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+    model.load_state_dict(content["model"] if "model" in content else content["training"]["model"])
+    return model.to(device).eval(), config
+
+
+def evaluate_split(
+    path: Path, dataset: Dataset, *, split: str, filter_splits: tuple[str, ...], device: str = "cpu"
+) -> Evaluation:
+    """Rank a split with the model of a checkpoint."""
+    model, config = load_model(path, dataset, device=device)
+    known = filter_from(dataset, filter_splits, device)
+    ranks = rank(model, dataset.split(split).to(device), known, block_size=config.validation.block_size)
+    return Evaluation(metrics=metrics(ranks), ranks=ranks)
+
+
+def _check_fingerprint(path: Path, saved: str, dataset: Dataset) -> None:
+    if saved != dataset.fingerprint:
+        raise CheckpointError(f"{path}: must be of data set {dataset.fingerprint[:12]} ({dataset.name}), got {saved[:12]}")
+

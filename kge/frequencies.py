@@ -1,0 +1,39 @@
+"""How often training holds a query or an answer: the counts behind ns_freq and sce_bc.
+
+Shapes  N training triples, E entities.
+#x of a tail query is the count of its (head, relation); #y is how often the entity is a tail. The head side
+mirrors this: each slot has its own counts (losses.md section 1.2).
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.data import Dataset, Side
+
+
+class Frequencies:
+    """Counts of the training split, by side."""
+
+    def __init__(self, dataset: Dataset, device: str = "cpu") -> None:
+        train = dataset.train.to(device)
+        self.num_triples = len(train)
+        self._answer: dict[Side, Tensor] = {}
+        self._query: dict[Side, Tensor] = {}
+        for side in Side:
+            self._answer[side] = torch.bincount(side.answers(train), minlength=dataset.num_entities)
+            keys = side.anchors(train) * dataset.num_relations + train[:, 1]
+            _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
+            self._query[side] = counts[inverse]
+
+    def answers(self, side: Side) -> Int[Tensor, " E"]:
+        """#y: occurrences of every entity in the slot that is predicted."""
+        return self._answer[side]
+
+    def queries(self, side: Side) -> Int[Tensor, " N"]:
+        """#x of every training triple's query."""
+        return self._query[side]
+
+    def noise(self, side: Side) -> Float[Tensor, " E"]:
+        """#y / |D|: the unigram distribution of the slot."""
+        return self._answer[side].to(torch.float32) / self.num_triples

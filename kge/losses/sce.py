@@ -1,0 +1,24 @@
+"""Softmax cross-entropy over all entities.
+
+    loss(row) = - log p(y|x),    p(.|x) = softmax over all entities
+
+Objective p_d(y|x). Other true answers of the query are not masked: they act as negatives, and this is
+what makes the optimum p_d (losses.md section 1.2).
+"""
+
+from typing import final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.losses.base import AbstractSoftmaxLoss
+
+
+@final
+class SCE(AbstractSoftmaxLoss):
+    """Softmax cross-entropy."""
+
+    objective = "p_d"
+
+    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+        return None

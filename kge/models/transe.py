@@ -1,0 +1,43 @@
+"""TransE: a relation translates the head.
+
+    score(h, r, t) = - || h + r - t ||_q        q = 1 or 2
+
+Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings. NIPS 2013.
+
+In training the L2 distance goes through a matrix product; ranking takes the differences themselves,
+because cancellation in the product's short cut could reorder close candidates.
+"""
+
+from typing import final
+
+import torch
+
+from kge.config import require
+from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
+
+
+@final
+class TransE(AbstractModel):
+    """TransE with the L1 or L2 norm; a relation has `dim` numbers."""
+
+    def __init__(self, spec: ModelSpec, *, norm: int = 1) -> None:
+        require(norm in (1, 2), "model.norm", "1 or 2", norm)
+        super().__init__(spec)
+        self.norm = norm
+        self.entities = spec.table(spec.num_entities, spec.dim)
+        self.relations = spec.table(spec.relation_rows, spec.dim)
+
+    def embed_relation(self, r: Ids) -> RelationVectors:
+        return self.relations[r]
+
+    def tail_query(self, head: Vectors, relation: RelationVectors) -> Vectors:
+        return head + relation
+
+    def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
+        return tail - relation
+
+    def compare(self, query: Vectors, candidates: CandidateVectors) -> Scores:
+        if candidates.dim() == 3:
+            return -torch.linalg.vector_norm(query.unsqueeze(1) - candidates, ord=self.norm, dim=2)
+        mode = "use_mm_for_euclid_dist" if self.training else "donot_use_mm_for_euclid_dist"
+        return -torch.cdist(query, candidates, p=self.norm, compute_mode=mode)

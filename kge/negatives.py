@@ -1,0 +1,48 @@
+"""Where negatives come from.
+
+Shapes  B rows, K negatives of each, E entities.
+Negatives are drawn independently for each row, with replacement, from all entities, true answers included:
+filtering them moves the optimum to infinity (losses.md, theory test 9), so `filtered` is off by default.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.data import Side
+from kge.filters import FilterIndex
+from kge.frequencies import Frequencies
+from kge.losses.base import Noise
+
+Negatives = tuple[Int[Tensor, "B K"], Float[Tensor, "B K"] | None]
+
+
+@final
+class NegativeSampler:
+    """Draws negatives and their weights: uniform, uniform weighted by #y/|D|, or from the unigram itself."""
+
+    def __init__(
+        self, *, noise: Noise, frequencies: Frequencies, known: FilterIndex | None, generator: torch.Generator
+    ) -> None:
+        self._noise = noise
+        self._frequencies = frequencies
+        self._known = known
+        self.generator = generator
+        self._unigram = {side: frequencies.noise(side) for side in Side}
+
+    def draw(self, side: Side, anchors: Int[Tensor, " B"], relations: Int[Tensor, " B"], count: int) -> Negatives:
+        """Ids of `count` negatives per row, and their weights; None weighs all of them 1."""
+        shape = (len(anchors), count)
+        unigram = self._unigram[side]
+        if self._noise == "sampled":
+            flat = torch.multinomial(unigram, len(anchors) * count, replacement=True, generator=self.generator)
+            ids = flat.view(shape)
+        else:
+            ids = torch.randint(len(unigram), shape, generator=self.generator, device=anchors.device)
+        weight = unigram[ids] if self._noise == "weighted" else None
+        if self._known is None:
+            return ids, weight
+        unknown = (~self._known.contains(side, anchors, relations, ids)).to(torch.float32)
+        return ids, unknown if weight is None else weight * unknown

@@ -1,0 +1,75 @@
+"""Penalties added once per batch.
+
+Shapes  B triples of the batch.
+
+Lp over whole tables:        (weight / p) sum |theta|^p, the entity term twice (as head and as tail)
+Lp over the batch, weighted: (weight / p) (1 / B) sum over occurrences in the batch of |theta|^p
+
+These are the conventions of the published settings (losses.md section 1.0), so their weights carry over.
+"""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from kge.config import RegularizerConfig
+from kge.data import Triples
+from kge.models.base import AbstractModel
+
+
+class AbstractRegularizer(ABC):
+    """A penalty on the parameters, given the triples of the batch."""
+
+    @abstractmethod
+    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+        """The term to add to the loss of the batch."""
+
+
+@final
+class Lp(AbstractRegularizer):
+    """Powers of the Lp norm, for p in 1, 2, 3, with a weight for entities and one for relations."""
+
+    def __init__(self, *, p: int, weighted: bool, entity_weight: float, relation_weight: float) -> None:
+        self._p = p
+        self._weighted = weighted
+        self._entity_weight = entity_weight
+        self._relation_weight = relation_weight
+
+    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+        total = model.entities.new_zeros(())
+        if self._entity_weight:
+            total = total + self._entity_weight * self._entities(model, triples)
+        if self._relation_weight:
+            total = total + self._relation_weight * self._relations(model, triples)
+        return total / self._p
+
+    def _entities(self, model: AbstractModel, triples: Triples) -> Tensor:
+        if not self._weighted:
+            return 2 * self._power(model.entities)
+        return self._power(embedding(triples[:, [0, 2]], model.entities)) / len(triples)
+
+    def _relations(self, model: AbstractModel, triples: Triples) -> Tensor:
+        if not self._weighted:
+            return self._power(model.relations)
+        total = self._power(embedding(triples[:, 1], model.relations))
+        if model.reciprocal:
+            total = total + self._power(embedding(triples[:, 1] + model.num_relations, model.relations))
+        return total / len(triples)
+
+    def _power(self, values: Tensor) -> Tensor:
+        return values.abs().pow(self._p).sum()
+
+
+def build_regularizer(config: RegularizerConfig) -> AbstractRegularizer | None:
+    """The penalty that a configuration asks for; None when its weights are zero."""
+    if config.name == "none" or (config.entity_weight == 0 and config.relation_weight == 0):
+        return None
+    return Lp(
+        p=config.p,
+        weighted=config.weighted,
+        entity_weight=config.entity_weight,
+        relation_weight=config.relation_weight,
+    )

@@ -1,0 +1,140 @@
+"""The training loop: a generator of epochs that knows nothing of evaluation.
+
+Whoever consumes it validates, tells the result back with `observe`, saves, prunes or stops. All state that
+decides the future (weights, optimizer, schedule, random generators, early stopping) is in `state()`, so a
+training restored from it goes on exactly: bit by bit on the CPU.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kge.building import build_model, build_optimizer, build_training_type, generator
+from kge.config import TrainingConfig
+from kge.data import Dataset
+from kge.errors import DivergenceError
+from kge.regularizers import build_regularizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """One epoch: mean loss per triple (both of its rows, penalty included), learning rate, duration."""
+
+    epoch: int
+    loss: float
+    lr: float
+    seconds: float
+
+
+class Training:
+    """One training in progress."""
+
+    def __init__(self, config: TrainingConfig, dataset: Dataset, *, device: str = "cpu", fused: bool = True) -> None:
+        self.config = config
+        self.epoch = 0
+        self.best_mrr = 0.0
+        self.best_epoch = 0
+        self.validations_since_best = 0
+        self._last_mrr = 0.0
+        self._triples = dataset.train.to(device)
+        self.model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+        self.model.to(device).train()
+        self._order = generator(config.seed, "order", device)
+        self._dropout = generator(config.seed, "dropout", device)
+        self.model.use_generator(self._dropout)
+        self._type = build_training_type(config, dataset, device=device, fused=fused)
+        self._regularizer = build_regularizer(config.regularizer)
+        self._optimizer = build_optimizer(config.optimizer, self.model)
+        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self._optimizer,
+            mode="max",
+            factor=config.schedule.factor,
+            patience=config.schedule.patience,
+            threshold=config.schedule.threshold,
+        )
+
+    def epochs(self) -> Iterator[EpochReport]:
+        """Train epoch after epoch until `stop_reason()`; DivergenceError when the loss is not finite."""
+        while self.stop_reason() is None:
+            started = time.perf_counter()
+            loss = self._train_epoch()
+            self.epoch += 1
+            if not torch.isfinite(torch.tensor(loss)):
+                raise DivergenceError(f"the loss of epoch {self.epoch} is {loss}")
+            yield EpochReport(epoch=self.epoch, loss=loss, lr=self.lr, seconds=time.perf_counter() - started)
+
+    def _train_epoch(self) -> float:
+        self.model.train()
+        total = self._triples.new_zeros((), dtype=torch.float64)
+        order = torch.randperm(len(self._triples), generator=self._order, device=self._triples.device)
+        for rows in order.split(self.config.training.batch_size):
+            triples = self._triples[rows]
+            self._optimizer.zero_grad()
+            loss = self._type.backward(self.model, triples, rows, 1 / len(rows))
+            if self._regularizer is not None:
+                penalty = self._regularizer.penalty(self.model, triples)
+                penalty.backward()  # type: ignore[no-untyped-call]
+                loss = loss + penalty.detach()
+            self._optimizer.step()
+            total += loss * len(rows)
+        return float(total) / len(self._triples)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate now."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def observe(self, mrr: float) -> bool:
+        """Tell the validation MRR of the current epoch; True when it is the best so far."""
+        self._last_mrr = mrr
+        if self.config.schedule.name == "plateau":
+            self._plateau.step(mrr)
+        if mrr > self.best_mrr:
+            self.best_mrr, self.best_epoch, self.validations_since_best = mrr, self.epoch, 0
+            return True
+        self.validations_since_best += 1
+        return False
+
+    def stop_reason(self) -> str | None:
+        """`max_epochs`, `early_stopping` or, while the training goes on, None."""
+        rule = self.config.early_stopping
+        if self.epoch >= self.config.training.max_epochs:
+            return "max_epochs"
+        if rule.patience is not None and self.validations_since_best >= rule.patience:
+            return "early_stopping"
+        if rule.floor_epoch is not None and self.epoch >= rule.floor_epoch and self._last_mrr < rule.floor_mrr:
+            return "early_stopping"
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what comes next, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "best_mrr": self.best_mrr,
+            "best_epoch": self.best_epoch,
+            "validations_since_best": self.validations_since_best,
+            "last_mrr": self._last_mrr,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "plateau": self._plateau.state_dict(),
+            "generators": {name: each.get_state() for name, each in self._generators().items()},
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to the moment of `state()`."""
+        self.epoch = state["epoch"]
+        self.best_mrr = state["best_mrr"]
+        self.best_epoch = state["best_epoch"]
+        self.validations_since_best = state["validations_since_best"]
+        self._last_mrr = state["last_mrr"]
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._plateau.load_state_dict(state["plateau"])
+        for name, each in self._generators().items():
+            each.set_state(state["generators"][name].cpu())
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        return {"order": self._order, "dropout": self._dropout, **self._type.generators()}

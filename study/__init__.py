@@ -1,0 +1,1 @@
+"""Fair hyperparameter studies over model x loss arms."""

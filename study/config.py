@@ -1,0 +1,274 @@
+"""A study file, and the study that it declares: arms, budget, search, replicates, resources.
+
+The file's own form are the records from StudyFile down to Resources (`study schema` prints them); a
+StudyConfig is what it resolves to. Every refusal names the file, the line and the key.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from kge.catalog import NAMES
+from kge.config import require
+from kge.documents import Document, Location, Where, flatten, parse, parse_config, read, read_text, unknown
+from kge.errors import ConfigError
+from kge.losses import LOSSES
+from study.errors import StudyFileError
+from study.records import Arm, Cost, Value
+from study.resources import resource_folder
+
+_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
+
+Entry = str | dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmsSection:
+    """Every model meets every loss. An entry is a name, or a mapping with `name`, fixed options and a `label`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    models: tuple[Entry, ...]
+    losses: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        require(bool(self.models), "arms.models", "a list of at least one model", [])
+        require(bool(self.losses), "arms.losses", "a list of at least one loss", [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSection:
+    """What every arm may spend, in exactly one unit."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    trials: int | None = None
+    epochs: int | None = None
+    device_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {unit: amount for unit, amount in vars(self).items() if amount is not None}
+        require(len(given) == 1, "budget", "one of trials, epochs, device_seconds", ", ".join(given) or None)
+        for unit, amount in given.items():
+            require(amount > 0, f"budget.{unit}", "> 0", amount)
+            if unit != "trials":
+                raise ConfigError(f"budget.{unit}: must be budget.trials, got {unit}: that unit is not supported yet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """How parameters are chosen: `random_trials` i.i.d. draws in each arm, then the sampler."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    sampler: Literal["tpe", "random"] = "tpe"
+    random_trials: int | None = None  # None: 10
+
+    def __post_init__(self) -> None:
+        require(
+            self.random_trials is None or self.random_trials >= 1, "search.random_trials", ">= 1", self.random_trials
+        )
+
+    @property
+    def first(self) -> int:
+        """How many trials of an arm are drawn before the sampler has its say."""
+        return 10 if self.random_trials is None else self.random_trials
+
+    def is_random(self, number: int) -> bool:
+        """Whether the n-th trial of an arm is an i.i.d. draw."""
+        return self.sampler == "random" or number < self.first
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruningConfig:
+    """Asynchronous successive halving in each arm: rungs at min_epochs * reduction_factor^k epochs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    min_epochs: int
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.min_epochs >= 1, "pruning.min_epochs", ">= 1", self.min_epochs)
+        require(self.reduction_factor >= 2, "pruning.reduction_factor", ">= 2", self.reduction_factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one trial holds, and how many run at once (None: as many as fit)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    max_concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.cpus_per_trial > 0, "resources.cpus_per_trial", "> 0", self.cpus_per_trial)
+        require(self.gpus_per_trial >= 0, "resources.gpus_per_trial", ">= 0", self.gpus_per_trial)
+        limit = self.max_concurrent
+        require(limit is None or limit >= 1, "resources.max_concurrent", ">= 1 or null", limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile:
+    """The form of a study file."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    name: str
+    dataset: str
+    seed: int = 0
+    arms: ArmsSection
+    budget: BudgetSection
+    search: SearchConfig = field(default_factory=SearchConfig)
+    pruning: PruningConfig | None = None
+    replicates: int = 5
+    fixed: dict[str, Value] = field(default_factory=dict)
+    spaces: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        require(_NAME.fullmatch(self.name) is not None, "name", "up to 100 letters, digits, ., _ and -", self.name)
+        require(0 <= self.seed < 2**63, "seed", "in [0, 2^63)", self.seed)
+        require(self.replicates >= 1, "replicates", ">= 1", self.replicates)
+        if self.dataset not in NAMES and not Path(self.dataset).is_dir():
+            raise ConfigError(f"dataset: {unknown('data set or folder', self.dataset, NAMES)}")
+        random, trials = self.search.random_trials, self.budget.trials
+        if random is not None and trials is not None:
+            require(random <= trials, "search.random_trials", f"<= budget.trials ({trials})", random)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A study as declared, with its arms spelt out."""
+
+    name: str
+    dataset: str
+    seed: int
+    arms: tuple[Arm, ...]
+    budget: Cost  # per arm; only the declared unit is non-zero
+    budget_unit: str
+    search: SearchConfig
+    pruning: PruningConfig | None
+    replicates: int
+    fixed: Mapping[str, Value]
+    spaces: Mapping[str, Mapping[str, Any]]
+    resources: Resources
+    document: Document
+
+    @property
+    def text(self) -> str:
+        """The study file, verbatim."""
+        return self.document.text
+
+    @property
+    def sha256(self) -> str:
+        """Of the study file."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def load_study(path_or_name: str | Path) -> StudyConfig:
+    """The study of a file, or a built-in one by name; StudyFileError says what is wrong and where."""
+    with study_file_errors():
+        return _resolve(read(_find(str(path_or_name))))
+
+
+def parse_study(text: str, path: str) -> StudyConfig:
+    """As `load_study`, for the text that a database kept; `path` only names it in errors."""
+    with study_file_errors():
+        return _resolve(read_text(text, path))
+
+
+@contextmanager
+def study_file_errors() -> Iterator[None]:
+    """What is wrong with a configuration is here what is wrong with a study file or a search space."""
+    try:
+        yield
+    except ConfigError as error:
+        raise StudyFileError(str(error)) from None
+
+
+def built_in() -> dict[str, Path]:
+    """The studies that ship with the program, by name."""
+    return {file.stem: file for file in sorted(resource_folder("studies").glob("*.yaml"))}
+
+
+def _find(path_or_name: str) -> Path:
+    if Path(path_or_name).is_file():
+        return Path(path_or_name)
+    known = built_in()
+    if path_or_name not in known:
+        raise StudyFileError(unknown("study file or built-in study", path_or_name, known))
+    return known[path_or_name]
+
+
+def _resolve(document: Document) -> StudyConfig:
+    file = parse(StudyFile, document)
+    training_type = file.fixed.get("training.type")
+    models = tuple(_parts(document, file, "model"))
+    losses = tuple(_parts(document, file, "loss"))
+    return StudyConfig(
+        name=file.name,
+        dataset=file.dataset,
+        seed=file.seed,
+        arms=tuple(_arm(file, model, loss, training_type) for model, loss in product(models, losses)),
+        budget=Cost(trials=file.budget.trials or 0),
+        budget_unit="trials",
+        search=file.search,
+        pruning=file.pruning,
+        replicates=file.replicates,
+        fixed=file.fixed,
+        spaces=file.spaces,
+        resources=file.resources,
+        document=document,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A model or a loss of the cross product."""
+
+    name: str
+    label: str
+    fixed: tuple[tuple[str, Value], ...]
+
+
+def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) -> Iterator[_Part]:
+    """The models or the losses, each checked by itself at its place in the file."""
+    section = ("arms", "models" if kind == "model" else "losses")
+    labels: set[str] = set()
+    for index, entry in enumerate(file.arms.models if kind == "model" else file.arms.losses):
+        at: Location = (*section, index)
+        options = dict(entry) if isinstance(entry, dict) else {"name": entry}
+        label = options.pop("label", options.get("name"))
+        other = {"loss": {"name": "sce"}} if kind == "model" else {"model": {"name": "distmult"}}
+        parse_config({"dataset": file.dataset, kind: options, **other}, _inside(document, at, entry))
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise StudyFileError(f"{document.where((*at, 'label'))}: must be letters, digits, _ and -, got {label!r}")
+        if label in labels:
+            raise StudyFileError(
+                f"{document.where(at)}: {label!r} is there already: give one of them a `label` of its own"
+            )
+        labels.add(label)
+        name = options.pop("name")
+        yield _Part(name=name, label=label, fixed=tuple(sorted(flatten({kind: options}).items())))
+
+
+def _inside(document: Document, at: Location, entry: Entry) -> Where:
+    """Where a key of a model or loss stands when the entry is its name alone, or a mapping."""
+    return lambda loc: document.where(at + loc[1:] if isinstance(entry, dict) else at)
+
+
+def _arm(file: StudyFile, model: _Part, loss: _Part, training_type: Value) -> Arm:
+    class_ = LOSSES[loss.name]
+    return Arm(
+        name=f"{model.label}.{loss.label}",
+        dataset=file.dataset,
+        model=model.name,
+        loss=loss.name,
+        training_type=class_.training_types[0] if training_type is None else str(training_type),
+        objective=class_.objective,
+        fixed=model.fixed + loss.fixed,
+    )

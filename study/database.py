@@ -1,0 +1,127 @@
+"""One database: SQLite on one machine, PostgreSQL by URL beyond it.
+
+SQLite runs with WAL and synchronous NORMAL: a killed process loses nothing, and a commit costs a
+fraction of SQLite's default. Every call is retried with back-off while the database is away, so every
+write must be idempotent: a commit whose answer was lost is simply written again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from study.errors import WorldError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite database file."""
+    return f"sqlite:///{file}"
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """True for what a waiting database cures: locked, restarting, connection lost."""
+    return error.connection_invalidated or isinstance(
+        error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError)
+    )
+
+
+def one_line(error: sa.exc.DBAPIError) -> str:
+    """What the driver said, first line."""
+    return str(error.orig or error).strip().splitlines()[0]
+
+
+def retried(call: Callable[P, R]) -> Callable[P, R]:
+    """The same call, repeated with back-off while the database is away, then WorldError."""
+
+    @wraps(call)
+    def patient(*args: P.args, **kwargs: P.kwargs) -> R:
+        wait, deadline = 0.05, time.monotonic() + PATIENCE
+        while True:
+            try:
+                return call(*args, **kwargs)
+            except sa.exc.DBAPIError as error:
+                if not is_transient(error) or time.monotonic() + wait > deadline:
+                    raise WorldError(f"database: must answer, got: {one_line(error)}") from error
+                log.warning("database: %s; trying again in %.2f s", one_line(error), wait)
+            time.sleep(wait)
+            wait = min(2 * wait, 5.0)
+
+    return patient
+
+
+def prepare(engine: sa.Engine) -> None:
+    """Set WAL and synchronous NORMAL on every new connection of a SQLite engine; nothing on another."""
+    if engine.dialect.name != "sqlite":
+        return
+
+    @sa.event.listens_for(engine, "connect")
+    def pragmas(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=NORMAL"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+
+class Database:
+    """The few statements that the store is made of; each is one transaction."""
+
+    def __init__(self, url: str, tables: sa.MetaData) -> None:
+        try:
+            self.engine = sa.create_engine(url, pool_pre_ping=True)
+        except (sa.exc.ArgumentError, ImportError) as error:
+            raise WorldError(f"database: must be a sqlite or postgresql+psycopg URL, got: {error}") from error
+        prepare(self.engine)
+        try:
+            tables.create_all(self.engine)
+        except sa.exc.DBAPIError as error:
+            shown = self.engine.url.render_as_string(hide_password=True)
+            raise WorldError(f"database {shown}: must open, got: {one_line(error)}") from error
+
+    def insert(self, table: sa.Table, row: Mapping[str, object]) -> bool:
+        """Insert unless the key exists; True when the row is new."""
+        with self.engine.begin() as connection:
+            result = connection.execute(self._insert(table).values(dict(row)).on_conflict_do_nothing())
+            return result.rowcount > 0
+
+    def upsert(self, table: sa.Table, key: Mapping[str, object], values: Mapping[str, object]) -> None:
+        """Insert or overwrite the row of a key."""
+        insert = self._insert(table).values({**key, **values})
+        with self.engine.begin() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+    def update(self, table: sa.Table, key: Mapping[str, object], values: Mapping[str, object]) -> bool:
+        """Update the rows of a key; True when there was one."""
+        with self.engine.begin() as connection:
+            result = connection.execute(sa.update(table).where(*_equal(table, key)).values(dict(values)))
+            return result.rowcount > 0
+
+    def delete(self, table: sa.Table, **key: object) -> None:
+        """Delete the rows of a key."""
+        with self.engine.begin() as connection:
+            connection.execute(sa.delete(table).where(*_equal(table, key)))
+
+    def select(self, table: sa.Table, **key: object) -> Sequence[sa.RowMapping]:
+        """Rows of a key, in the order of the table's primary key."""
+        query = sa.select(table).where(*_equal(table, key)).order_by(*table.primary_key.columns)
+        with self.engine.connect() as connection:
+            return connection.execute(query).mappings().all()
+
+    def _insert(self, table: sa.Table) -> Any:
+        dialect = postgresql if self.engine.dialect.name == "postgresql" else sqlite
+        return dialect.insert(table)
+
+
+def _equal(table: sa.Table, key: Mapping[str, object]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == value for name, value in key.items()]

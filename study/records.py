@@ -1,0 +1,206 @@
+"""Frozen values that cross processes and files: plain numbers, strings and tuples.
+
+An arm is tuned by trials; a trial is executed by attempts; an attempt yields measurements and ends
+in an outcome; the frozen best of an arm is its selection; replicates train the selection again with
+fresh seeds. A StudyRecord holds all of it and is all that a report reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+Value = int | float | str | bool | None
+Params = Mapping[str, Value]  # dotted TrainingConfig path -> sampled value
+
+
+class TrialState(StrEnum):
+    """Where a trial stands; the last three are final."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+    @property
+    def is_final(self) -> bool:
+        """True when the trial will never change again."""
+        return self is not TrialState.RUNNING
+
+
+class FailureClass(StrEnum):
+    """Why a trial broke; only `infrastructure` is retried and never charged."""
+
+    INFRASTRUCTURE = "infrastructure"
+    MEMORY = "memory"
+    DIVERGENCE = "divergence"
+    BUG = "bug"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One cell of the comparison: data set x model x loss, with its training type and fixed options."""
+
+    name: str  # unique in the study and safe as a folder name, e.g. "complex.sce_ls" or "transe-l1.ns"
+    dataset: str
+    model: str
+    loss: str
+    training_type: str
+    objective: str  # the loss's objective distribution: "p_d", "p_d/p_y" or "smoothed"
+    fixed: tuple[tuple[str, Value], ...] = ()  # TrainingConfig paths that this arm holds fixed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What was spent, in all three units at once."""
+
+    trials: int = 0
+    epochs: int = 0
+    device_seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            trials=self.trials + other.trials,
+            epochs=self.epochs + other.epochs,
+            device_seconds=self.device_seconds + other.device_seconds,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """One attempt of a trial or replicate, as a worker receives it."""
+
+    study: str
+    arm: str
+    stage: str  # "search" or "replicate"
+    trial: int  # trial number within the arm; the replicate's index when stage is "replicate"
+    attempt: int  # 0 for the first execution
+    config: Mapping[str, object]  # nested TrainingConfig mapping, complete
+    directory: str  # where this trial keeps its checkpoints, the same for every attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One validation of a trial; the charge it carries is what was spent since the previous one."""
+
+    arm: str
+    trial: int
+    epoch: int
+    mrr: float  # filtered by train + valid, realistic ranks, both sides
+    metrics: tuple[tuple[str, float], ...]  # the other validation metrics, by name
+    loss: float  # mean training loss of the last epoch
+    epochs: int  # epochs since the previous measurement
+    device_seconds: float  # device-seconds since the previous measurement
+    time: float  # unix time, seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an attempt ended; `failure` is set exactly when the state is FAIL."""
+
+    state: TrialState
+    failure: FailureClass | None = None
+    reason: str = ""  # "max_epochs", "early_stopping", "pruned at epoch 9", or the error in one line
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial with its whole history."""
+
+    arm: str
+    number: int
+    state: TrialState
+    params: tuple[tuple[str, Value], ...]
+    seed: int  # of the training
+    random: bool  # drawn in the arm's i.i.d. random part
+    best_mrr: float | None  # best validation of the trial; None when nothing was measured
+    best_epoch: int | None
+    attempts: int
+    failure: FailureClass | None
+    reason: str
+    cost: Cost
+    curve: tuple[Measurement, ...]
+    started: float | None  # unix times, seconds
+    ended: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The frozen best of an arm, written before the test split is opened."""
+
+    arm: str
+    trial: int
+    epoch: int
+    valid_mrr: float
+    config: Mapping[str, object]
+    sha256: str  # of the canonical JSON of the fields above
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplicateRecord:
+    """A selection trained again with a fresh seed and, when done, ranked on the test split."""
+
+    arm: str
+    index: int
+    seed: int
+    state: TrialState
+    best_epoch: int | None
+    valid_mrr: float | None
+    test_metrics: tuple[tuple[str, float], ...]  # empty until tested
+    cost: Cost
+    ranks_file: str | None  # parquet of per-query ranks, relative to the study's folder
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """One opening of the test split."""
+
+    arm: str
+    selection_sha256: str
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One tuned value of an arm's search space, in words and numbers for the space card."""
+
+    path: str
+    kind: str  # "float", "int" or "categorical"
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceCard:
+    """What an arm tunes and what it holds fixed."""
+
+    arm: str
+    tuned: tuple[Dimension, ...]
+    fixed: tuple[tuple[str, Value], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRecord:
+    """All that is known of a study; everything a report needs."""
+
+    name: str
+    spec: str  # the study file, verbatim
+    spec_sha256: str
+    seed: int
+    dataset: str
+    passport: Mapping[str, object]  # counts, fingerprint and warnings of the data set
+    arms: tuple[Arm, ...]
+    spaces: tuple[SpaceCard, ...]
+    budget: Cost  # per arm; only the declared unit is non-zero
+    budget_unit: str  # "trials", "epochs" or "device_seconds"
+    replicates: int
+    environment: Mapping[str, str]  # versions, hardware, git commit
+    created: float
+    trials: tuple[TrialRecord, ...]
+    selections: tuple[Selection, ...]
+    replicate_records: tuple[ReplicateRecord, ...]
+    openings: tuple[Opening, ...]

@@ -1,0 +1,104 @@
+"""The tables as CSV: full precision, empty cells where there is no number, always a header line."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+from typing import TypeVar
+
+from study.records import StudyRecord
+from study.report.page import Page
+from study.report.tables import HITS
+
+T = TypeVar("T")
+Columns = Mapping[str, Callable[[T], object]]
+
+_HEADLINE = {
+    **{name: name for name in ("arm", "model", "loss", "training_type", "objective")},
+    "test_seeds": "test_mrr.count",
+    "seeds_planned": "seeds_planned",
+    "test_mrr_mean": "test_mrr.mean",
+    "test_mrr_std": "test_mrr.std",
+    "test_mrr_low": "test_mrr.low",
+    "test_mrr_high": "test_mrr.high",
+    "valid_mrr_mean": "valid_mean",
+    "search_best_valid_mrr": "search_best",
+    "optimism": "optimism",
+    "gap": "gap",
+    "trials_complete": "counts.complete",
+    "trials_pruned": "counts.pruned",
+    "trials_failed": "counts.failed",
+    "trials_running": "counts.running",
+    "charged_trials": "search.trials",
+    "charged_epochs": "search.epochs",
+    "charged_device_seconds": "search.device_seconds",
+}
+_TRIAL = {
+    **{name: name for name in ("arm", "number", "state", "random", "seed", "best_mrr", "best_epoch", "attempts")},
+    **{name: name for name in ("failure", "reason", "started", "ended")},
+    **{f"charged_{unit}": f"cost.{unit}" for unit in ("trials", "epochs", "device_seconds")},
+}
+_REPLICATE = {
+    **{name: name for name in ("arm", "index", "seed", "state", "best_epoch", "valid_mrr", "ranks_file", "reason")},
+    **{unit: f"cost.{unit}" for unit in ("epochs", "device_seconds")},
+}
+_MEASUREMENT = ("arm", "trial", "epoch", "mrr", "loss", "epochs", "device_seconds", "time")
+
+
+def arms(record: StudyRecord, page: Page) -> str:
+    """One row an arm, in the order of the study."""
+    rows = {row.arm: row for group in page.groups for row in group.rows}
+    shares = {row.arm: row for row in page.spendings}
+    columns = _columns(_HEADLINE)
+    columns |= {f"test_{name}_mean": lambda row, name=name: row.hits[name] for name in HITS}
+    columns |= {
+        "budget_share": lambda row: shares[row.arm].share,
+        "budget_completion": lambda row: shares[row.arm].completion,
+    }
+    return _table(columns, [rows[arm.name] for arm in record.arms])
+
+
+def trials(record: StudyRecord) -> str:
+    """One row a trial, with a column for each path that any arm samples."""
+    rows = sorted(record.trials, key=attrgetter("arm", "number"))
+    return _table(_columns(_TRIAL) | _pairs("params.", "params", rows), rows)
+
+
+def replicates(record: StudyRecord) -> str:
+    """One row a replicate, with a column for each test metric."""
+    rows = sorted(record.replicate_records, key=attrgetter("arm", "index"))
+    return _table(_columns(_REPLICATE) | _pairs("test_", "test_metrics", rows), rows)
+
+
+def curves(record: StudyRecord) -> str:
+    """One row a validation of a trial, with a column for each further metric."""
+    rows = sorted((m for trial in record.trials for m in trial.curve), key=attrgetter("arm", "trial", "epoch"))
+    return _table(_columns({name: name for name in _MEASUREMENT}) | _pairs("valid_", "metrics", rows), rows)
+
+
+def _columns(paths: Mapping[str, str]) -> dict[str, Callable[[object], object]]:
+    """Column name -> reader of a dotted attribute."""
+    return {name: attrgetter(path) for name, path in paths.items()}
+
+
+def _pairs(prefix: str, attribute: str, rows: Iterable[object]) -> dict[str, Callable[[object], object]]:
+    """A column for each name that occurs in the rows' (name, value) pairs, sorted by name."""
+    names = sorted({name for row in rows for name, _ in getattr(row, attribute)})
+    return {f"{prefix}{name}": lambda row, name=name: dict(getattr(row, attribute)).get(name) for name in names}
+
+
+def _table(columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(read(row)) for read in columns.values()] for row in rows)
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,90 @@
+"""Best-so-far curves: the validation MRR that an arm could have selected after each charge.
+
+Charges count in the order in which they were made. A failed trial is charged and offers nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from study import stats
+from study.records import TrialRecord
+from study.report.lookup import ArmRecord, is_candidate
+from study.report.tables import labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The best MRR known after `charged` units."""
+
+    charged: float
+    best: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One arm's curve; `end` is what was charged in all, at or after the last point."""
+
+    arm: str
+    model: str
+    loss: str
+    objective: str
+    unit: str
+    points: tuple[Point, ...]  # only where the best improves
+    end: float
+
+
+@dataclass(frozen=True)
+class _Charge:
+    amount: int
+    mrr: float | None
+
+
+def curves(arms: Iterable[ArmRecord], unit: str) -> tuple[Curve, ...]:
+    """One curve an arm that measured anything, against charged trials or epochs."""
+    charges = {"trials": _by_trial, "epochs": _by_epoch}[unit]
+    found = (_curve(arm, unit, list(charges(arm.trials))) for arm in arms)
+    return tuple(curve for curve in found if curve.points)
+
+
+def _curve(arm: ArmRecord, unit: str, charges: list[_Charge]) -> Curve:
+    model, loss = labels(arm)
+    best = stats.best_so_far(charge.mrr for charge in charges)
+    points: list[Point] = []
+    charged = 0
+    for charge, value in zip(charges, best, strict=True):
+        charged += charge.amount
+        if value is not None and (not points or value > points[-1].best):
+            points.append(Point(charged=charged, best=value))
+    return Curve(
+        arm=arm.arm.name,
+        model=model,
+        loss=loss,
+        objective=arm.arm.objective,
+        unit=unit,
+        points=tuple(points),
+        end=charged,
+    )
+
+
+def _by_trial(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
+    ended = [trial for trial in trials if trial.state.is_final]
+    for trial in sorted(ended, key=lambda trial: (_or_last(trial.ended), trial.number)):
+        yield _Charge(trial.cost.trials, trial.best_mrr if is_candidate(trial) else None)
+
+
+def _by_epoch(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
+    """Measurements by time; epochs charged after a trial's last measurement count when it ended."""
+    timed: list[tuple[tuple[float, int, int], _Charge]] = []
+    for trial in trials:
+        usable = is_candidate(trial)
+        for m in trial.curve:
+            timed.append(((m.time, trial.number, m.epoch), _Charge(m.epochs, m.mrr if usable else None)))
+        rest = trial.cost.epochs - sum(m.epochs for m in trial.curve)
+        if rest > 0:
+            last = trial.curve[-1].epoch if trial.curve else 0
+            timed.append(((_or_last(trial.ended), trial.number, last + rest), _Charge(rest, None)))
+    yield from (charge for _, charge in sorted(timed, key=lambda item: item[0]))
+
+
+def _or_last(time: float | None) -> float:
+    return float("inf") if time is None else time

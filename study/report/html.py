@@ -1,0 +1,104 @@
+"""The page: rows and figures poured into page.html.j2, one file with nothing to fetch.
+
+Every string of the record passes the template's escaping; only the SVG made in figures.py, which
+escapes for itself, does not.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+
+import jinja2
+
+from study.records import StudyRecord
+from study.report import figures, text
+from study.report.fairness import UNIT_NAMES, amount
+from study.report.json_file import plain
+from study.report.notices import passport_warnings
+from study.report.page import Page
+
+_FORMATS = (text.score, text.signed, text.whole, text.percent, text.factor, text.value, text.duration, text.moment)
+
+
+def render(record: StudyRecord, page: Page) -> str:
+    """The text of index.html."""
+    look = figures.styles(page.groups)
+    passport = {key: value for key, value in record.passport.items() if key != "warnings"}
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            record=record,
+            page=page,
+            budget=_budget(record),
+            unit_names=UNIT_NAMES,
+            hues=figures.HUES,
+            scores=figures.scores(page.groups, look),
+            panels=_panels(record, page, look),
+            passport=tuple(_facts(passport)),
+            passport_warnings=passport_warnings(record),
+            environment=tuple(_facts(record.environment)),
+            commands=_commands(record),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {function.__name__: function for function in _FORMATS}
+    environment.filters["strip"] = figures.strip
+    return environment
+
+
+def _budget(record: StudyRecord) -> str:
+    return f"{amount(record.budget, record.budget_unit):,.10g} {UNIT_NAMES[record.budget_unit]}"
+
+
+def _panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figures.Panel, ...]:
+    """For each model the panel against trials, then the one against epochs."""
+    limit = {record.budget_unit: amount(record.budget, record.budget_unit)}
+    floor = figures.floor(page.trial_curves or page.epoch_curves)
+    by_trials = figures.curve_panels(page.trial_curves, look, floor=floor, budget=limit.get("trials"))
+    by_epochs = figures.curve_panels(page.epoch_curves, look, floor=floor, budget=limit.get("epochs"))
+    models = dict.fromkeys(panel.caption for panel in chain(by_trials, by_epochs))
+    return tuple(panel for model in models for panel in chain(by_trials, by_epochs) if panel.caption == model)
+
+
+def _facts(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """A nested mapping as (dotted path, text), sorted by path."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _facts(value[key], f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        simple = all(not isinstance(item, Mapping | list | tuple) for item in value)
+        yield path, ", ".join(_fact(item) for item in value) if simple else json.dumps(plain(value), sort_keys=True)
+    else:
+        yield path, _fact(value)
+
+
+def _fact(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return text.whole(value)
+    return text.value(value) if isinstance(value, float | bool | None) else str(value)
+
+
+def _commands(record: StudyRecord) -> str:
+    """What to type to run the study again."""
+    file, name = shlex.quote(f"{record.name}.yaml"), shlex.quote(record.name)
+    commit = next((fact for key, fact in sorted(record.environment.items()) if "commit" in key or key == "git"), "")
+    lines = [f"git checkout {shlex.quote(commit)}"] if commit else []
+    lines.append("make setup")
+    if hashlib.sha256(record.spec.encode()).hexdigest() == record.spec_sha256:
+        lines.append(f"sha256sum {file}   # {record.spec_sha256}")
+    lines += [f".venv/bin/study run {file}", f".venv/bin/study report {name}"]
+    return "\n".join(lines)

@@ -1,0 +1,340 @@
+"""Ray: where attempts run. One Tuner over warm actors executes a work, whatever its decisions are.
+
+    work.next() -> Searcher.suggest        one Tune trial is one attempt
+    work.measured(), work.ended()          in TrialScheduler.on_trial_result, before Tune goes on
+    work.lost()                            for what Tune sees as an error: that is infrastructure
+
+The database is the only truth. Tune's own state is scratch in a temporary folder and never restored;
+what was running when a driver died is issued again by the work.
+"""
+
+import logging
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+import torch
+from ray import cloudpickle, tune
+from ray.exceptions import OutOfMemoryError
+from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from study.errors import WorldError
+from study.records import Assignment, Outcome
+from study.trial import run_attempt
+from study.work import Work
+
+log = logging.getLogger(__name__)
+
+MAX_LOSSES = 12  # workers lost in a row, with nothing measured in between: the cluster is broken, not the trials
+METRIC = "mrr"  # Tune wants a name; no decision is made on its copy of the value
+
+# Strict checks and loggers would end a study for a missing metric and slow every report; Tune's snapshots are
+# never read; SIGINT is ours.
+_TUNE = {
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_WARN_THRESHOLD_S": "5",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+# Trials share the machine: a spinning thread of one is a lost core of another.
+_WORKER = {"OMP_WAIT_POLICY": "passive"}
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """What one attempt takes, and how many may run at once (None: as many as fit)."""
+
+    cpus: float = 1
+    gpus: float = 0
+    max_concurrent: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of torch in a worker."""
+        return max(1, math.floor(self.cpus))
+
+    @property
+    def device(self) -> str:
+        """Where a worker trains."""
+        return "cuda" if self.gpus > 0 else "cpu"
+
+    @property
+    def width(self) -> int:
+        """How many attempts run at once on the connected cluster."""
+        if self.max_concurrent is not None:
+            return self.max_concurrent
+        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        fit = [have.get(kind, 0) // need for kind, need in (("CPU", self.cpus), ("GPU", self.gpus)) if need > 0]
+        if min(fit) < 1:
+            raise WorldError(
+                f"resources: must fit the cluster, got {self.cpus:g} CPUs and {self.gpus:g} GPUs per trial"
+                f" where it has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
+            )
+        return int(min(fit))
+
+
+class Stop:
+    """A request to end: nothing more is issued, what runs is left to be issued again."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self, reason: str) -> None:
+        """Ask for the end; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@contextmanager
+def cluster(address: str = "local") -> Iterator[None]:
+    """A Ray cluster of our own on this machine ("local"), or a running one by its address."""
+    os.environ.update(_TUNE)
+    scratch = tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp")  # socket paths below it must stay under 107 bytes
+    if address == "local":
+        os.environ.update(_WORKER)
+        options: dict[str, Any] = {"_temp_dir": scratch, "include_dashboard": False}
+    else:
+        options = {"runtime_env": {"env_vars": _WORKER}}
+    try:
+        ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WorldError(f"Ray at {address!r}: must start or answer, got: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def run_work(work: Work, *, slots: Slots, stop: Stop) -> None:
+    """Execute a work on the connected cluster until it has no more, or until it is told to stop."""
+    desk = _Desk(work, stop=stop, width=slots.width)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
+    while not desk.done:
+        with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
+            try:
+                _tuner(desk, slots=slots, scratch=scratch).fit()
+            except TuneError as error:
+                if desk.error is not None:
+                    raise desk.error from None
+                # Tune itself gave up on something that a worker's death led to.
+                log.warning("Tune ended: %s", error)
+                desk.lose_all(reason=f"Tune ended: {str(error).strip().splitlines()[-1]}")
+        if stop.reason is not None:
+            return
+
+
+def run_tasks(function: Callable[[T], R], items: Iterable[T], *, slots: Slots, stop: Stop) -> Iterator[tuple[T, R]]:
+    """Apply a function to every item on the connected cluster; results as they come."""
+
+    def task(item: T) -> R:
+        torch.set_num_threads(slots.threads)
+        return function(item)
+
+    remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=5)(task)
+    waiting = {remote.remote(item): item for item in items}
+    while waiting and stop.reason is None:
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+        for reference in ready:
+            item = waiting.pop(reference)
+            try:
+                yield item, ray.get(reference)
+            except ray.exceptions.RayError as error:
+                raise WorldError(f"task: must finish, got: {str(error).strip().splitlines()[-1]}") from error
+
+
+def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        param_space={"threads": slots.threads, "device": slots.device},
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            search_alg=_Issuer(desk),
+            scheduler=_Judge(desk),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="study",
+            storage_path=scratch,
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            stop=_Stopper(desk.stop),
+            verbose=0,
+        ),
+    )
+
+
+class _Desk:
+    """What the searcher and the scheduler share: the work, and which Tune trial is which attempt."""
+
+    def __init__(self, work: Work, *, stop: Stop, width: int) -> None:
+        self.work = work
+        self.stop = stop
+        self.width = width
+        self.live: dict[str, Assignment] = {}
+        self.done = False
+        self.losses = 0
+        self.error: Exception | None = None
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keep the error that Tune would replace by a TuneError with its text."""
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
+
+    def issue(self, trial_id: str) -> Assignment | None:
+        """The attempt that a new Tune trial is to make."""
+        if self.stop.reason is not None or len(self.live) >= self.width:
+            return None
+        assignment = self.work.next()
+        if assignment is not None:
+            self.live[trial_id] = assignment
+        self.done = assignment is None and not self.live
+        return assignment
+
+    def hear(self, trial_id: str, event: Any) -> bool:
+        """Pass an event on; True while the attempt goes on."""
+        self.losses = 0
+        if isinstance(event, Outcome):
+            self.work.ended(self.live[trial_id], event)
+            return False
+        return self.work.measured(self.live[trial_id], event)
+
+    def lose(self, trial_id: str, *, reason: str, memory: bool = False) -> None:
+        """Report an attempt as lost."""
+        self.losses += 1
+        self.work.lost(self.live.pop(trial_id), reason=reason, memory=memory)
+        if self.losses >= MAX_LOSSES:
+            raise WorldError(f"workers: must live, {self.losses} were lost in a row, the last: {reason}")
+
+    def lose_all(self, reason: str) -> None:
+        """Report everything that runs as lost."""
+        for trial_id in list(self.live):
+            self.lose(trial_id, reason=reason)
+
+
+class _Scratch:
+    """Tune pickles what it is given into a file that is never read."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Issuer(_Scratch, Searcher):
+    """Tune asks here for trials."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__(metric=METRIC, mode="max")
+        self._desk = desk
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        with self._desk.guarded():
+            assignment = self._desk.issue(trial_id)
+        if assignment is not None:
+            return {"assignment": assignment}
+        return Searcher.FINISHED if self._desk.done else None
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        self._desk.live.pop(trial_id, None)
+
+    def save(self, checkpoint_path: str) -> None:
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study is resumed from its database")
+
+
+class _Judge(_Scratch, TrialScheduler):
+    """Tune tells results here first, and is told whether the trial goes on."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._desk = desk
+        self._metric = METRIC
+
+    def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
+        return True
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        pass
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
+        with self._desk.guarded():
+            goes_on = self._desk.hear(trial.trial_id, result["event"])
+        return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        file = trial.pickled_error_file
+        error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("no error was stored")
+        lines = str(error).strip().splitlines() or ["no message"]
+        with self._desk.guarded():
+            memory = isinstance(error, OutOfMemoryError)
+            self._desk.lose(trial.trial_id, reason=f"{type(error).__name__}: {lines[-1]}", memory=memory)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
+        pass
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        pass
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return None  # no preference: Tune starts what waits in the order of issue
+
+    def debug_string(self) -> str:
+        return "study"
+
+
+class _Stopper(_Scratch, tune.Stopper):
+    """Ends Tune's loop on request."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stop.reason is not None
+
+
+class _Attempt(tune.Trainable):
+    """A warm actor: makes one attempt after the other, with the data set kept loaded in its process."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        torch.set_num_threads(config["threads"])
+        self._events = run_attempt(config["assignment"], device=config["device"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {"event": next(self._events)}
+
+    def cleanup(self) -> None:
+        self._events.close()

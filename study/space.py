@@ -1,0 +1,202 @@
+"""The search space of an arm: which values are tuned within which bounds, and which are held fixed.
+
+    search_spaces/base.yaml, then models/<model>.yaml, then losses/<loss>.yaml     later wins on a path
+    then the study's `spaces`, then what the arm and the study hold fixed
+
+A path is a key of TrainingConfig (`optimizer.lr`, `loss.margin`), its entry one of
+
+    {float: [low, high], log: true}   {int: [low, high], step: 2}   {choices: [a, b]}   {value: x}
+
+A draw maps one number of [0, 1) through each dimension's inverse distribution function, so arms that
+share a dimension and its bounds draw the same value from the same number.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kge.documents import Location, flatten, key_path, parse_config, read, set_path, to_mapping, unknown
+from kge.errors import ConfigError
+from study.config import StudyConfig, study_file_errors
+from study.records import Arm, Dimension, Params, SpaceCard, Value
+from study.resources import resource_folder
+
+_DECIDED = ("dataset", "seed", "model.name", "loss.name")  # by the study and its arms, never by a space
+_KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What an arm tunes and what it holds fixed; a card read from a database is as good as the files."""
+
+    arm: Arm
+    tuned: tuple[Dimension, ...]  # by path
+    fixed: tuple[tuple[str, Value], ...]  # by path
+    origins: Mapping[str, str] = field(default_factory=dict)  # path -> the file, line and key that decided it
+
+    @classmethod
+    def of(cls, arm: Arm, card: SpaceCard) -> "Space":
+        """The space that a card describes."""
+        return cls(arm=arm, tuned=card.tuned, fixed=card.fixed)
+
+    def card(self) -> SpaceCard:
+        """The space as a record."""
+        return SpaceCard(arm=self.arm.name, tuned=self.tuned, fixed=self.fixed)
+
+    def draw(self, uniform: Callable[[str], float]) -> Params:
+        """One value for each dimension, from a number in [0, 1) for its path."""
+        return {each.path: quantile(each, uniform(each.path)) for each in self.tuned}
+
+    def config(self, params: Params, seed: int) -> dict[str, Any]:
+        """The whole TrainingConfig of sampled params, nested; refused with the place that decided a bad value."""
+        arm = self.arm
+        mapping: dict[str, Any] = {"dataset": arm.dataset, "seed": seed}
+        decided = {"model.name": arm.model, "loss.name": arm.loss, "training.type": arm.training_type}
+        for path, value in {**decided, **dict(self.fixed), **params}.items():
+            set_path(mapping, path, value)
+        return to_mapping(parse_config(mapping, self._where))
+
+    def _where(self, loc: Location) -> str:
+        path = key_path(loc)
+        return self.origins.get(path, f"arm {self.arm.name}: {path}")
+
+
+def quantile(dimension: Dimension, u: float) -> Value:
+    """The dimension's inverse distribution function at u in [0, 1)."""
+    if dimension.kind == "categorical":
+        return dimension.choices[int(u * len(dimension.choices))]
+    assert dimension.low is not None and dimension.high is not None
+    low, high, step = dimension.low, dimension.high, dimension.step
+    if dimension.kind == "int":
+        if dimension.log:
+            return int(min(max(round(_between(low - 0.5, high + 0.5, u, log=True)), low), high))
+        step = step or 1
+    if step:
+        value = low + int(u * (round((high - low) / step) + 1)) * step
+    else:
+        value = _between(low, high, u, log=dimension.log)
+    return int(value) if dimension.kind == "int" else min(max(value, low), high)
+
+
+def _between(low: float, high: float, u: float, *, log: bool) -> float:
+    if log:
+        return math.exp(_between(math.log(low), math.log(high), u, log=False))
+    return low + u * (high - low)
+
+
+def compose(config: StudyConfig, arm: Arm) -> Space:
+    """The space of an arm, with its corners checked; StudyFileError names the file and line of what is wrong."""
+    with study_file_errors():
+        entries = dict(_entries(config, arm))
+        dimensions = {path: _dimension(path, entry, origin) for path, (entry, origin) in entries.items()}
+        space = Space(
+            arm=arm,
+            tuned=tuple(each for _, each in sorted(dimensions.items()) if isinstance(each, Dimension)),
+            fixed=tuple((path, each.value) for path, each in sorted(dimensions.items()) if isinstance(each, _Fixed)),
+            origins={path: origin for path, (_, origin) in entries.items()},
+        )
+        for corner in (0.0, 0.5, math.nextafter(1.0, 0.0)):
+            space.config(space.draw(lambda _, u=corner: u), seed=0)  # type: ignore[misc]
+    return space
+
+
+def compose_all(config: StudyConfig) -> dict[str, Space]:
+    """The space of every arm by its name."""
+    return {arm.name: compose(config, arm) for arm in config.arms}
+
+
+def space_files(arm: Arm) -> list[Path]:
+    """The files that an arm's space is composed from, the strongest last."""
+    folder = resource_folder("search_spaces")
+    return [folder / "base.yaml", folder / "models" / f"{arm.model}.yaml", folder / "losses" / f"{arm.loss}.yaml"]
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """A value that is not tuned."""
+
+    value: Value
+
+
+def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Path, entry and origin, the strongest last."""
+    known = paths(arm.model, arm.loss)
+    for file in space_files(arm):
+        document = read(file)
+        for path, entry in document.data.items():
+            origin = document.where((path,))
+            _check_path(path, known, origin)
+            yield path, (entry, origin)
+    anywhere = set().union(*(paths(each.model, each.loss) for each in config.arms))
+    for section, values in (("spaces", config.spaces), ("fixed", config.fixed)):
+        for path, value in values.items():
+            origin = config.document.where((section, path))
+            _check_path(path, anywhere, origin)
+            if section == "fixed" and path in dict(arm.fixed):
+                raise ConfigError(f"{origin}: must not repeat what arm {arm.name} holds fixed")
+            if path in known:
+                yield path, (value if section == "spaces" else {"value": value}, origin)
+    for path, value in arm.fixed:
+        yield path, ({"value": value}, config.document.where(("arms",)))
+
+
+@lru_cache(maxsize=256)
+def paths(model: str, loss: str) -> frozenset[str]:
+    """Every path of a TrainingConfig with this model and loss that a space may name."""
+    config = parse_config({"dataset": "any", "model": {"name": model}, "loss": {"name": loss}})
+    return frozenset(flatten(to_mapping(config))) - set(_DECIDED)
+
+
+def _check_path(path: str, known: Set[str], origin: str) -> None:
+    if path in _DECIDED:
+        raise ConfigError(f"{origin}: must be left to the study and its arms")
+    if path not in known:
+        raise ConfigError(f"{origin}: {unknown('key', path, sorted(known))}")
+
+
+def _dimension(path: str, entry: object, origin: str) -> Dimension | _Fixed:
+    """One entry of a space, checked."""
+    kinds = [kind for kind in _KINDS if isinstance(entry, Mapping) and kind in entry]
+    if not isinstance(entry, Mapping) or len(kinds) != 1:
+        raise ConfigError(f"{origin}: must be a mapping with one of {', '.join(_KINDS)}, got {entry}")
+    kind = kinds[0]
+    for key in entry:
+        if key not in (kind, *_KINDS[kind]):
+            raise ConfigError(f"{origin}: {unknown('key', key, (kind, *_KINDS[kind]))}")
+    if path == "training.type" and kind != "value":
+        raise ConfigError(f"{origin}: must be fixed: arms differ by it")
+    if kind == "value":
+        return _Fixed(entry["value"])
+    if kind == "choices":
+        return Dimension(path=path, kind="categorical", choices=_choices(entry["choices"], origin))
+    return _numeric(path, kind, entry, origin)
+
+
+def _choices(values: object, origin: str) -> tuple[Value, ...]:
+    plain = isinstance(values, list) and all(isinstance(each, str | int | float | None) for each in values)
+    if not isinstance(values, list) or not plain or not values or len({repr(each) for each in values}) != len(values):
+        raise ConfigError(f"{origin}: must be a list of different values, got {values}")
+    return tuple(values)
+
+
+def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dimension:
+    bounds, log, step = entry[kind], entry.get("log", False), entry.get("step")
+    number = int if kind == "int" else int | float
+    pair = isinstance(bounds, list) and len(bounds) == 2
+    if not pair or not all(isinstance(each, number) and not isinstance(each, bool) for each in bounds):
+        raise ConfigError(f"{origin}: must be [low, high] of {kind} numbers, got {bounds}")
+    low, high = bounds
+    if not (low < high and math.isfinite(high - low)):
+        raise ConfigError(f"{origin}: must have low < high, got {bounds}")
+    if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
+        raise ConfigError(f"{origin}: must have low > 0 and no step when log is true, got {dict(entry)}")
+    if step is not None:
+        if not isinstance(step, number) or isinstance(step, bool) or step <= 0:
+            raise ConfigError(f"{origin}: step must be a {kind} number > 0, got {step}")
+        steps = (high - low) / step
+        if abs(steps - round(steps)) > 1e-9:
+            raise ConfigError(f"{origin}: must be a whole number of steps wide, got {bounds} in steps of {step}")
+    return Dimension(path=path, kind=kind, low=float(low), high=float(high), log=log, step=step and float(step))

@@ -1,0 +1,10 @@
+"""MLflow as a projection of the study's database.
+
+projection.py  StudyRecord -> the runs that MLflow should hold; pure
+mirror.py      sends what MLflow does not hold yet; the only file that knows MLflow
+worker.py      the mirror's own process, and the same as one command
+process.py     how a driver starts and ends that process; never waits for the tracking server
+
+Neither the driver nor a trial ever calls MLflow: with its defaults one call to a dead server blocks for
+four minutes and then raises. What is not sent now is sent later, from the database.
+"""

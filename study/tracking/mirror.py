@@ -1,0 +1,228 @@
+"""Sends to MLflow what it does not hold yet; the only file that knows MLflow.
+
+A run is found by its key, a tag. Another tag says how many of its points were sent and what they were;
+it is written in the same request after them, so a request that broke half-way is repeated, and repeated
+points fall on themselves. One request a run, as long as MLflow's limits on its size allow.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeVar
+
+for _name, _value in {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the next round is the retry
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # the first use of a new database logs forty migrations
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402  (reads the environment when imported)
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+from requests import RequestException  # noqa: E402
+
+from study.errors import WorldError  # noqa: E402
+from study.records import StudyRecord  # noqa: E402
+from study.tracking.points import Point  # noqa: E402
+from study.tracking.projection import DesiredRun, Plan, project  # noqa: E402
+
+KEY = "kge.key"
+CREATED = "kge.created"
+_SENT = "kge.sent"  # "<number of points>:<hash of them>"
+_ARTIFACTS = "kge.artifacts"
+_REPORT = "kge.report"
+_PARENT = "mlflow.parentRunId"
+_MOST_POINTS, _MOST_PARAMS = 800, 100  # of one request; MLflow takes 1000 values, of them 100 parameters
+_LONGEST_TAG, _LONGEST_PARAM = 5000, 500  # servers older than 3 take no more
+_TROUBLE = (MlflowException, RequestException, OSError)
+_REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncResult:
+    """What was sent; all zero when MLflow held everything."""
+
+    created: int = 0  # runs
+    updated: int = 0  # runs that were there and changed
+    points: int = 0
+    params: int = 0
+    artifacts: int = 0  # files
+    refused: tuple[str, ...] = field(default=())  # what MLflow would not take, in sentences
+
+    def __add__(self, other: "SyncResult") -> "SyncResult":
+        return SyncResult(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{each.name} {getattr(self, each.name)}" for each in fields(self) if each.name != "refused")
+        return "; ".join((counts, *self.refused))
+
+
+def sync(record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None = None) -> SyncResult:
+    """Bring MLflow at `uri` up to the record; WorldError when it does not answer.
+
+    Args:
+        record: the study as it stands.
+        uri: MLflow's tracking URI.
+        artifacts: the folder for files of a new experiment; a tracking server has its own.
+        report: the folder of the report, if there is one.
+    """
+    plan = project(record)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        return _send(client, plan, _experiment(client, plan.experiment, uri, artifacts), report)
+    except _TROUBLE as error:
+        raise WorldError(f"tracking at {without_password(uri)}: must answer, got: {_one_line(error)}") from error
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown."""
+    return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
+def _send(client: MlflowClient, plan: Plan, experiment: str, report: Path | None) -> SyncResult:
+    held, ids, total = _held(client, experiment, plan.created), dict[str, str](), SyncResult()
+    for run in plan.runs:
+        tags = dict(run.tags) | {KEY: run.key, CREATED: plan.created}
+        if run.parent in ids:
+            tags[_PARENT] = ids[run.parent]
+        try:
+            sender = _Sender(client, run, tags, held.get(run.key), experiment)
+            ids[run.key] = sender.id
+            total += sender.send()
+        except MlflowException as error:
+            if error.error_code not in _REFUSALS:
+                raise
+            total += SyncResult(refused=(f"run {run.name}: {_one_line(error)}",))
+    for run in plan.runs:
+        if run.artifacts and run.key in ids:
+            total += _send_files(client, ids[run.key], run, held.get(run.key), report)
+    return total
+
+
+class _Sender:
+    """Brings one run up to date; creates it if MLflow has none."""
+
+    def __init__(
+        self, client: MlflowClient, run: DesiredRun, tags: Mapping[str, str], held: Run | None, experiment: str
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._tags = {name: value[:_LONGEST_TAG] for name, value in tags.items()}
+        self._is_new = held is None
+        self._held = held or client.create_run(experiment, start_time=run.start, tags=self._tags, run_name=run.name)
+        self.id: str = self._held.info.run_id
+
+    def send(self) -> SyncResult:
+        """Send what is missing; one request for values, one for the state."""
+        points, held = self._missing_points(), self._held.data
+        params = [(name, value) for name, value in self._run.params.items() if name not in held.params]
+        tags = [RunTag(name, value) for name, value in self._tags.items() if held.tags.get(name) != value]
+        if points:
+            tags.append(RunTag(_SENT, _receipt(self._run.points)))
+        if points or params or tags:
+            self._log(points, [Param(name, value[:_LONGEST_PARAM]) for name, value in params], tags)
+        changed = self._set_status() or bool(points or params or tags)
+        return SyncResult(
+            created=int(self._is_new),
+            updated=int(changed and not self._is_new),
+            points=len(points),
+            params=len(params),
+        )
+
+    def _missing_points(self) -> Sequence[Point]:
+        """The tail that was not sent; everything when what was sent is not how the history begins."""
+        receipt = self._held.data.tags.get(_SENT, "0:")
+        sent = int(receipt.partition(":")[0])
+        begins = self._run.points[:sent]
+        return self._run.points[sent:] if sent and receipt == _receipt(begins) else self._run.points
+
+    def _log(self, points: Sequence[Point], params: Sequence[Param], tags: Sequence[RunTag]) -> None:
+        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+        batches = zip_longest(_chunks(metrics, _MOST_POINTS), _chunks(params, _MOST_PARAMS), fillvalue=())
+        *first, last = list(batches) or [((), ())]
+        for some_metrics, some_params in first:
+            self._client.log_batch(self.id, metrics=some_metrics, params=some_params)
+        self._client.log_batch(self.id, metrics=last[0], params=last[1], tags=tags)
+
+    def _set_status(self) -> bool:
+        info, run = self._held.info, self._run
+        if (info.status, info.end_time) == (run.status, run.end):
+            return False
+        if run.end is not None:
+            self._client.set_terminated(self.id, run.status, run.end)
+        elif info.status != run.status:
+            self._client.update_run(self.id, run.status)
+        return info.status != run.status or run.end is not None
+
+
+def _experiment(client: MlflowClient, name: str, uri: str, artifacts: Path) -> str:
+    """The id of the study's experiment, made if there is none."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = None if uri.startswith("http") else f"{artifacts.resolve().as_uri()}/{name}"
+        return client.create_experiment(name, artifact_location=location)
+    if found.lifecycle_stage != "active":
+        raise WorldError(
+            f"tracking at {without_password(uri)}: experiment {name!r} must not be deleted "
+            f"(`mlflow experiments restore -x {found.experiment_id}` brings it back, `mlflow gc` removes it for good)"
+        )
+    return str(found.experiment_id)
+
+
+def _held(client: MlflowClient, experiment: str, created: str) -> dict[str, Run]:
+    """The study's runs in MLflow by key."""
+    runs: dict[str, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], f"tags.`{CREATED}` = '{created}'", page_token=token)
+        for run in page:
+            runs.setdefault(run.data.tags[KEY], run)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _send_files(
+    client: MlflowClient, run_id: str, run: DesiredRun, held: Run | None, report: Path | None
+) -> SyncResult:
+    """Send the run's texts and the report when they changed; trouble with files does not hold up the numbers."""
+    tags = held.data.tags if held else {}
+    total = SyncResult()
+    try:
+        if tags.get(_ARTIFACTS) != (texts := _hash(repr(run.artifacts).encode())):
+            for path, text in run.artifacts:
+                client.log_text(run_id, text, path)
+            client.set_tag(run_id, _ARTIFACTS, texts)
+            total += SyncResult(artifacts=len(run.artifacts))
+        files = sorted(path for path in report.rglob("*") if path.is_file()) if report else []
+        if files and tags.get(_REPORT) != (content := _hash(*(path.read_bytes() for path in files))):
+            client.log_artifacts(run_id, str(report), "report")
+            client.set_tag(run_id, _REPORT, content)
+            total += SyncResult(artifacts=len(files))
+    except _TROUBLE as error:
+        total += SyncResult(refused=(f"files of run {run.name}: {_one_line(error)}",))
+    return total
+
+
+def _receipt(points: Sequence[Point]) -> str:
+    return f"{len(points)}:{_hash(repr(points).encode())}"
+
+
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def _one_line(error: Exception) -> str:
+    return without_password(" ".join(str(error).split())[:500])

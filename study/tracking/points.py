@@ -1,0 +1,122 @@
+"""The metric histories of a study, its arms, its trials and its replicates.
+
+Histories only grow at their end while a study runs, so what MLflow holds is a prefix of them. Trials and
+replicates count steps in epochs, arms and the study in charged trials.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord, TrialState
+from study.tracking.moments import is_done, milliseconds, opened_at, selected_at, settled_at
+
+_UNITS = ("trials", "epochs", "device_seconds")
+_HEADLINE = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
+_REFUSED = re.compile(r"[^\w\-. :/]")
+
+
+class Point(NamedTuple):
+    """One value of a metric; `time` is in milliseconds."""
+
+    name: str
+    value: float
+    step: int
+    time: int
+
+
+def allowed_name(name: str) -> str:
+    """The name with what MLflow refuses in names of metrics, parameters and tags replaced."""
+    return _REFUSED.sub("_", name.replace("@", "_at_"))
+
+
+def study_points(record: StudyRecord) -> Iterator[Point]:
+    """Totals and parity (most spent / least spent, over the arms) after each charged trial."""
+    spent = {arm.name: Cost() for arm in record.arms}
+    for step, trial in enumerate(_charged(record, record.trials), start=1):
+        spent[trial.arm] += trial.cost
+        values = {}
+        for unit in _UNITS:
+            by_arm = [float(getattr(cost, unit)) for cost in spent.values()]
+            values[f"{unit}_charged"] = sum(by_arm)
+            values[f"parity_{unit}"] = max(by_arm) / min(by_arm) if min(by_arm) > 0 else math.inf
+        yield from _points(values, step=step, time=settled_at(record, trial))
+
+
+def arm_points(record: StudyRecord, arm: str) -> Iterator[Point]:
+    """Best so far and cost after each charged trial, then what the replicates say."""
+    best, spent = -math.inf, Cost()
+    trials = [trial for trial in record.trials if trial.arm == arm]
+    for step, trial in enumerate(_charged(record, trials), start=1):
+        spent += trial.cost
+        best = max(best, selectable_mrr(trial))
+        yield from _points({"best_mrr": best} | _charges(spent), step=step, time=settled_at(record, trial))
+    opened = opened_at(record, arm)
+    if opened is not None and is_done(record, arm):
+        yield from _replicate_statistics([each for each in record.replicate_records if each.arm == arm], time=opened)
+
+
+def trial_points(record: StudyRecord, trial: TrialRecord) -> Iterator[Point]:
+    """Every validation metric by epoch with the best MRR so far, then what only a settled trial knows."""
+    bests = accumulate((each.mrr for each in trial.curve), max)
+    for each, best in zip(trial.curve, bests, strict=True):
+        values = {"mrr": each.mrr, "best_mrr": best, "loss": each.loss} | dict(each.metrics)
+        yield from _points(values, step=each.epoch, time=each.time)
+    if trial.state.is_final:
+        step = trial.curve[-1].epoch if trial.curve else 0
+        values = _charges(trial.cost) | _best_epoch(trial.best_epoch)
+        yield from _points(values, step=step, time=settled_at(record, trial))
+
+
+def replicate_points(record: StudyRecord, replicate: ReplicateRecord) -> Iterator[Point]:
+    """What it cost and reached on validation, and on test once that was opened; all at its best epoch."""
+    if not replicate.state.is_final:
+        return
+    step, opened = replicate.best_epoch or 0, opened_at(record, replicate.arm)
+    values = _charges(replicate.cost) | _best_epoch(replicate.best_epoch)
+    if replicate.valid_mrr is not None:
+        values["best_mrr"] = replicate.valid_mrr
+    yield from _points(values, step=step, time=selected_at(record, replicate.arm))
+    if opened is not None:
+        tested = {f"test_{name}": value for name, value in replicate.test_metrics}
+        yield from _points(tested, step=step, time=opened)
+
+
+def selectable_mrr(trial: TrialRecord) -> float:
+    """A failed trial can not be selected, however good it was before it broke."""
+    return -math.inf if trial.state is TrialState.FAIL or trial.best_mrr is None else trial.best_mrr
+
+
+def _replicate_statistics(replicates: Sequence[ReplicateRecord], *, time: float) -> Iterator[Point]:
+    """Mean and standard deviation over the replicates that were tested."""
+    tested = [dict(each.test_metrics) for each in replicates if each.test_metrics]
+    for name in _HEADLINE:
+        values = [metrics[name] for metrics in tested if name in metrics]
+        if values:
+            yield from _points({f"test_{name}_mean": fmean(values)}, step=len(tested), time=time)
+        if len(values) > 1:
+            yield from _points({f"test_{name}_std": stdev(values)}, step=len(tested), time=time)
+
+
+def _points(values: dict[str, float], *, step: int, time: float) -> Iterator[Point]:
+    """The finite ones: MLflow would show infinity as 1.8e308."""
+    for name, value in values.items():
+        if math.isfinite(value):
+            yield Point(allowed_name(name), float(value), step, milliseconds(time))
+
+
+def _charges(cost: Cost) -> dict[str, float]:
+    return {f"{unit}_charged": getattr(cost, unit) for unit in _UNITS}
+
+
+def _best_epoch(epoch: int | None) -> dict[str, float]:
+    return {} if epoch is None else {"best_epoch": epoch}
+
+
+def _charged(record: StudyRecord, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Settled trials that were charged, in the order in which they ended."""
+    settled = (trial for trial in trials if trial.state.is_final and trial.cost.trials)
+    return sorted(settled, key=lambda trial: (settled_at(record, trial), trial.arm, trial.number))

@@ -1,0 +1,62 @@
+"""The mirror's own process, as a driver sees it: started, left alone, told to finish.
+
+The process ends by a last round when its standard input closes: at `finish`, and just as well when the
+driver is killed. Nothing here waits for the tracking server except `finish`, for as long as it is told to.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Self
+
+
+def tracking_uri(home: Path) -> str:
+    """Where MLflow is: MLFLOW_TRACKING_URI, else a SQLite file in the home folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+
+
+def artifact_folder(home: Path) -> Path:
+    """Where files go when MLflow is a database and no server."""
+    return home.resolve() / "mlartifacts"
+
+
+class Mirror:
+    """A running mirror process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._process = process
+
+    @classmethod
+    def start(cls, *, name: str, home: Path, database: str) -> Self:
+        """Mirror study `name` of the database from now on; what happens is logged in its folder."""
+        folder = home.resolve() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        # URLs may hold passwords, which anyone could read among the arguments of a process.
+        environment = os.environ | {"KGE_STUDY_DATABASE": database, "MLFLOW_TRACKING_URI": tracking_uri(home)}
+        with (folder / "tracking.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "study.tracking.worker", name, str(home.resolve())],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,  # the Ctrl-C that settles the driver must not end the mirror first
+            )
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def finish(self, *, timeout: float = 60.0) -> bool:
+        """Have the last round sent; False when MLflow is not up to date (`study sync NAME` sends the rest)."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            return self._process.wait(timeout) == 0
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False

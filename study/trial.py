@@ -1,0 +1,124 @@
+"""One attempt of a trial: the only place that assembles kge from a configuration.
+
+The training is pulled validation by validation, so whoever consumes the attempt decides whether it goes
+on; closing it is safe at any time. An error of the training is not an error of the attempt but its
+outcome, classed (memory, divergence, bug). What still escapes is the machine's fault, not the trial's.
+"""
+
+import errno
+import fcntl
+import math
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from kge.catalog import load
+from kge.config import TrainingConfig
+from kge.data import Dataset
+from kge.documents import parse_config
+from kge.errors import DivergenceError
+from kge.fitting import Evaluation, Validation, evaluate_split, fit
+from study.errors import WorldError
+from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
+
+LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+
+
+@cache
+def sealed_dataset(name: str) -> Dataset:
+    """The data set without its test split, loaded once per process."""
+    return load(name).sealed()
+
+
+def run_attempt(
+    assignment: Assignment, *, device: str = "cpu", dataset: Callable[[str], Dataset] = sealed_dataset
+) -> Generator[Measurement | Outcome, None, None]:
+    """Train or go on training; one measurement per validation, and the outcome last.
+
+    WorldError, or an OSError of a full or broken disk, is infrastructure: the attempt is to be repeated.
+    """
+    try:
+        config = parse_config(assignment.config)
+        stop = "max_epochs"
+        with _exclusive(Path(assignment.directory)) as directory:
+            data = dataset(config.dataset)
+            with closing(_fit(config, data, directory=directory, device=device)) as validations:
+                for validation in validations:
+                    yield _measurement(assignment, validation)
+                    stop = validation.stop or stop
+        yield Outcome(state=TrialState.COMPLETE, reason=stop)
+    except WorldError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise
+        yield Outcome(state=TrialState.FAIL, failure=classify(error), reason=one_line(error))
+
+
+def classify(error: Exception) -> FailureClass:
+    """Whose fault an error of a training is."""
+    if isinstance(error, DivergenceError):
+        return FailureClass.DIVERGENCE
+    allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    if allocator or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return FailureClass.MEMORY
+    return FailureClass.BUG
+
+
+def one_line(error: BaseException) -> str:
+    """`ValueError: what it said (file.py:12)`."""
+    said = (str(error).strip().splitlines() or [""])[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
+
+
+def rank_test_split(checkpoint: Path, dataset: str, *, device: str = "cpu") -> Evaluation:
+    """Rank the test split, filtered by all splits; only for a frozen selection's replicates."""
+    splits = ("train", "valid", "test")
+    return evaluate_split(checkpoint, load(dataset), split="test", filter_splits=splits, device=device)
+
+
+def _fit(config: TrainingConfig, data: Dataset, *, directory: Path, device: str) -> Generator[Validation, None, None]:
+    for validation in fit(config, data, directory=directory, device=device):
+        if not math.isfinite(validation.mrr):
+            raise DivergenceError(f"epoch {validation.epoch}: validation mrr must be finite, got {validation.mrr}")
+        yield validation
+
+
+def _measurement(assignment: Assignment, validation: Validation) -> Measurement:
+    metrics = ((name, float(value)) for name, value in validation.metrics.items() if name != "mrr")
+    return Measurement(
+        arm=assignment.arm,
+        trial=assignment.trial,
+        epoch=validation.epoch,
+        mrr=validation.mrr,
+        metrics=tuple(metrics),
+        loss=validation.loss,
+        epochs=validation.epochs,
+        device_seconds=validation.device_seconds,
+        time=time.time(),
+    )
+
+
+@contextmanager
+def _exclusive(directory: Path) -> Iterator[Path]:
+    """Hold a trial's folder: a predecessor whose driver was killed may still be writing its last checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    with (directory / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise WorldError(f"{directory}: must be free, another worker holds its lock") from None
+                time.sleep(0.1)
+        yield directory
