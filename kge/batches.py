@@ -45,7 +45,13 @@ class OneVsAll(AbstractTrainingType):
     """Every query is scored against all entities; its row is the triple (multiplicities are not merged)."""
 
     def __init__(
-        self, *, loss: AbstractSoftmaxLoss, frequencies: Frequencies, sub_batch_size: int | None, bfloat16: bool, fused: bool
+        self,
+        *,
+        loss: AbstractSoftmaxLoss,
+        frequencies: Frequencies,
+        sub_batch_size: int | None,
+        bfloat16: bool,
+        fused: bool,
     ) -> None:
         self._loss = loss
         self._frequencies = frequencies
@@ -63,7 +69,7 @@ class OneVsAll(AbstractTrainingType):
         for part in _slices(len(query), self._sub_batch_size):
             part_weight = None if weight is None else weight[part]
             loss = scale * self._sum(model, leaf[part], table, target[part], part_weight)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             value += loss.detach()
         torch.autograd.backward([query, candidates], [leaf.grad, table.grad])
         return value
@@ -124,7 +130,7 @@ class NegativeSampling(AbstractTrainingType):
                 negative = model.compare(leaf[part], embedding(ids[part], table))
                 part_weight = None if weight is None else weight[part]
                 loss = scale * self._loss.rows(positive.squeeze(1), negative, part_weight).sum()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 value += loss.detach()
             queries.append(query)
             leaves.append(leaf)

@@ -6,7 +6,6 @@ must have the recorded sha256, wherever they came from. `synthetic` is made, not
 """
 
 import difflib
-import gzip
 import hashlib
 import os
 import urllib.error
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kge import synthetic
-from kge.data import SPLITS, Dataset, find_split, from_names, read_folder
+from kge.data import SPLITS, Dataset, find_split, from_names, read_bytes, read_folder
 from kge.errors import DataError
 from kge.files import write_atomically
 
@@ -55,7 +54,7 @@ NAMES = (*SOURCES, synthetic.NAME)
 
 
 def load(name: str) -> Dataset:
-    """Load a data set by catalog name or by the path of a folder; DataError when it cannot be had or does not verify."""
+    """Load a data set by catalog name or folder; DataError when it cannot be had or does not verify."""
     if name == synthetic.NAME:
         return from_names(name, synthetic.triples())
     if name in SOURCES:
@@ -102,18 +101,18 @@ def _cache() -> Path:
 
 
 def _verify(path: Path, expected: str) -> None:
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    came = hashlib.sha256(content).hexdigest()
+    came = hashlib.sha256(read_bytes(path)).hexdigest()
     if came != expected:
         raise DataError(f"{path}: sha256 of the uncompressed file must be {expected}, got {came}")
 
 
 def _download(url: str, expected: str) -> bytes:
     try:
-        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 (the URL is ours)
+        with urllib.request.urlopen(url, timeout=60) as response:
             content: bytes = response.read()
     except (urllib.error.URLError, TimeoutError) as error:
-        raise DataError(f"{url}: cannot be downloaded ({error}); put the files into a folder and name it in KGE_DATA_DIR") from None
+        hint = "put the files into a folder and name it in KGE_DATA_DIR"
+        raise DataError(f"{url}: cannot be downloaded ({error}); {hint}") from None
     came = hashlib.sha256(content).hexdigest()
     if came != expected:
         raise DataError(f"{url}: sha256 must be {expected}, got {came}")

@@ -80,14 +80,17 @@ def _device(context: click.Context, _: click.Parameter, name: str | None) -> str
     if name is None or context.resilient_parsing:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError("neither cpu nor cuda")
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise click.BadParameter(f"must be a device of this machine, got {name!r} ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise click.BadParameter(f"must be a device of this machine, got {name!r} ({reason})") from None
     return name
 
 
 _on = click.option("--device", callback=_device, help="cpu or cuda[:N]; the GPU when there is one.")
-_with = click.option("--threads", type=click.IntRange(min=1), callback=_threads, expose_value=False, help="CPU threads.")
+_with = click.option("--threads", type=click.IntRange(1), callback=_threads, expose_value=False, help="CPU threads.")
 
 
 @kge.command()
@@ -148,9 +151,8 @@ def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for each in curve:
-        writer.writerow(
-            {"epoch": each.epoch, "loss": each.loss, "lr": each.lr, "device_seconds": each.device_seconds} | dict(each.metrics)
-        )
+        row = {"epoch": each.epoch, "loss": each.loss, "lr": each.lr, "device_seconds": each.device_seconds}
+        writer.writerow(row | dict(each.metrics))
     write_atomically(path, text.getvalue().encode())
 
 
@@ -169,7 +171,8 @@ def evaluate(checkpoint: Path, split: str, dataset: str | None, as_json: bool, d
     from kge.fitting import evaluate_split
 
     filters = ("train", "valid", "test") if split == "test" else ("train", "valid")
-    found = evaluate_split(checkpoint, _dataset_of(checkpoint, dataset), split=split, filter_splits=filters, device=device)
+    graph = _dataset_of(checkpoint, dataset)
+    found = evaluate_split(checkpoint, graph, split=split, filter_splits=filters, device=device)
     if as_json:
         record = {"split": split, "filter": list(filters), "ranks": "realistic", **found.metrics}
         click.echo(json.dumps(record, indent=2))
@@ -190,7 +193,7 @@ def evaluate(checkpoint: Path, split: str, dataset: str | None, as_json: bool, d
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @_on
 @_with
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 (an argument for each option)
     checkpoint: Path,
     head: str | None,
     tail: str | None,

@@ -80,7 +80,7 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Rows of a step. `type` None takes the loss's own training type; `sub_batch_size` bounds memory, never the value."""
+    """Rows of a step. `type` None takes the loss's own; `sub_batch_size` bounds memory, never the value."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     type: TrainingType | None = None
@@ -106,7 +106,8 @@ class NegativesConfig:
     filtered: bool = False
 
     def __post_init__(self) -> None:
-        require(self.head is not None or self.tail is not None, "negatives.tail", "given when negatives.head is not", None)
+        given = self.head is not None or self.tail is not None
+        require(given, "negatives.tail", "given when negatives.head is not", None)
         for name in ("head", "tail"):
             count = getattr(self, name)
             require(count is None or count >= 1, f"negatives.{name}", ">= 1", count)

@@ -16,9 +16,11 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
         code = command.main(standalone_mode=False)
     except click.exceptions.Abort:
         _fail("interrupted", 130)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
     except user as error:
         _fail(str(error), 2)
     except world as error:

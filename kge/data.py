@@ -5,15 +5,14 @@ Ids are positions in the sorted vocabularies of all splits, so they do not depen
 or files. Entities that training never saw stay: leaving them out flatters results (WN18RR: 3 points of MRR).
 """
 
+import codecs
 import gzip
 import hashlib
-import io
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import torch
@@ -85,7 +84,7 @@ def read_folder(folder: Path) -> Dataset:
     if not folder.is_dir():
         raise DataError(f"{folder}: must be a folder with train, valid and test files, but it does not exist")
     named = {split: list(read_triples(find_split(folder, split))) for split in SPLITS}
-    return from_names(folder.name, named)
+    return from_names(folder.resolve().name, named)
 
 
 def find_split(folder: Path, split: str) -> Path:
@@ -100,30 +99,31 @@ def find_split(folder: Path, split: str) -> Path:
 
 def read_triples(path: Path) -> Iterator[Named]:
     """Yield the triples of a file, `head<TAB>relation<TAB>tail` a line; DataError names file:line."""
-    number = 0
+    lines = read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path}: must hold at least one triple, got an empty file")
+    for number, line in enumerate(lines, start=1):
+        try:
+            fields = line.decode().removesuffix("\r").split("\t")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{number}: must be UTF-8 text, got {error.reason}") from None
+        if len(fields) != 3 or not all(fields):
+            came = f"{len(fields)} field(s): {line.decode()!r:.80}"
+            raise DataError(f"{path}:{number}: must be head<TAB>relation<TAB>tail, got {came}")
+        yield fields[0], fields[1], fields[2]
+
+
+def read_bytes(path: Path) -> bytes:
+    """Uncompressed content of a file; DataError when it is missing or not a whole gzip file."""
     try:
-        with _open(path) as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007 (the error below needs the last one)
-                fields = line.rstrip("\r\n").split("\t")
-                if len(fields) != 3 or not all(fields):
-                    raise DataError(
-                        f"{path}:{number}: must be head<TAB>relation<TAB>tail, got {len(fields)} field(s): {line!r:.80}"
-                    )
-                yield fields[0], fields[1], fields[2]
+        content = path.read_bytes()
+        return gzip.decompress(content) if path.suffix == ".gz" else content
     except FileNotFoundError:
         raise DataError(f"{path}: must be a file of triples, but it does not exist") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number + 1}: must be UTF-8 text, got {error.reason}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: must be a whole gzip file, got {error}") from None
-    if number == 0:
-        raise DataError(f"{path}: must hold at least one triple, got an empty file")
-
-
-def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8-sig", newline="\n")
-    return path.open(encoding="utf-8-sig", newline="\n")
 
 
 def from_names(name: str, named: Mapping[str, list[Named]]) -> Dataset:

@@ -36,6 +36,8 @@ Location = tuple[str | int, ...]
 Where = Callable[[Location], str]
 T = TypeVar("T")
 
+_adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(maxsize=256)(TypeAdapter)
+
 _SHOWN = 15  # known names in an error
 _MUST = {
     "missing": "given",
@@ -267,11 +269,6 @@ def _validate(type_: type[T], data: object, where: Where) -> T:
         else:
             return valid
     raise ConfigError(f"{where(loc)}: {sentence}")
-
-
-@lru_cache(maxsize=256)
-def _adapter(type_: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(type_)
 
 
 @contextmanager

@@ -48,9 +48,7 @@ class Ranks:
         return (self.optimistic + self.pessimistic) / 2
 
 
-def rank(
-    model: AbstractModel, triples: Triples, known: FilterIndex, *, block_size: int
-) -> tuple[Ranks, ...]:
+def rank(model: AbstractModel, triples: Triples, known: FilterIndex, *, block_size: int) -> tuple[Ranks, ...]:
     """Rank every triple's tail and head; DivergenceError when a score is not finite."""
     was_training = model.training
     model.eval()
@@ -82,7 +80,12 @@ def _rank_side(model: AbstractModel, triples: Triples, known: FilterIndex, side:
         pessimistic[pairs] = 1 + greater + equal
     h, r, t = (column.cpu().numpy() for column in triples.T)
     return Ranks(
-        side=side, head=h, relation=r, tail=t, optimistic=optimistic.cpu().numpy(), pessimistic=pessimistic.cpu().numpy()
+        side=side,
+        head=h,
+        relation=r,
+        tail=t,
+        optimistic=optimistic.cpu().numpy(),
+        pessimistic=pessimistic.cpu().numpy(),
     )
 
 
@@ -137,5 +140,3 @@ def metrics(ranks: Sequence[Ranks]) -> Mapping[str, float]:
         "mean_rank": float(np.mean(realistic)),
         **{f"mrr_{side.side}": float(np.mean(1 / side.realistic)) for side in ranks},
     }
-
-

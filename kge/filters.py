@@ -35,13 +35,14 @@ class _SideIndex:
         starts = self._offsets[slots]
         lengths = (self._offsets[slots + 1] - starts) * (self._keys[slots] == keys)
         rows = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), lengths)
-        within = torch.arange(len(rows), device=keys.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        firsts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        within = torch.arange(len(rows), device=keys.device) - firsts
         return rows, self._answers[starts[rows] + within]
 
     def contains(self, anchors: Ids, relations: Ids, candidates: Int[Tensor, "Q K"]) -> Bool[Tensor, "Q K"]:
         packed = (anchors * self._relations + relations)[:, None] * self._entities + candidates
         slots = torch.searchsorted(self._packed, packed).clamp(max=len(self._packed) - 1)
-        return self._packed[slots] == packed
+        return torch.eq(self._packed[slots], packed)
 
 
 class FilterIndex:
@@ -54,9 +55,7 @@ class FilterIndex:
         """All (position of the query, known answer), sorted by position."""
         return self._sides[side].pairs(anchors, relations)
 
-    def contains(
-        self, side: Side, anchors: Ids, relations: Ids, candidates: Int[Tensor, "Q K"]
-    ) -> Bool[Tensor, "Q K"]:
+    def contains(self, side: Side, anchors: Ids, relations: Ids, candidates: Int[Tensor, "Q K"]) -> Bool[Tensor, "Q K"]:
         """Which candidates of each query are known answers."""
         return self._sides[side].contains(anchors, relations, candidates)
 

@@ -64,6 +64,8 @@ def fit(
     curve: list[dict[str, object]] = []
     if directory is not None and (directory / LAST).is_file():
         content = checkpoint.load(directory / LAST, config=config)
+        if "training" not in content:
+            raise CheckpointError(f"{directory / LAST}: must hold a training to go on with, got the best model alone")
         _check_fingerprint(directory / LAST, content["fingerprint"], dataset)
         training.restore(content["training"])
         curve = content["curve"]
@@ -109,7 +111,7 @@ def read_curve(path: Path) -> tuple[Validation, ...]:
 
 def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[AbstractModel, TrainingConfig]:
     """The model of a best or last checkpoint, in evaluation mode, and its configuration."""
-    content = checkpoint.load(path, device=device)
+    content = checkpoint.load(path)
     _check_fingerprint(path, content["fingerprint"], dataset)
     config = checkpoint.config_of(content)
     model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
@@ -129,5 +131,5 @@ def evaluate_split(
 
 def _check_fingerprint(path: Path, saved: str, dataset: Dataset) -> None:
     if saved != dataset.fingerprint:
-        raise CheckpointError(f"{path}: must be of data set {dataset.fingerprint[:12]} ({dataset.name}), got {saved[:12]}")
-
+        must = f"must be of data set {dataset.fingerprint[:12]} ({dataset.name})"
+        raise CheckpointError(f"{path}: {must}, got {saved[:12]}")

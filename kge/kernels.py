@@ -77,7 +77,7 @@ class _SoftmaxCrossEntropy(Function):
         return loss.sum()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_query, grad_candidates = ctx.saved_tensors
         return grad * grad_query, grad * grad_candidates, None, None, None, None
 
@@ -86,5 +86,3 @@ class _SoftmaxCrossEntropy(Function):
 def _block(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A kept block of scores: fresh blocks above 32 MB make glibc map and unmap memory on every step."""
     return torch.empty(rows, columns, dtype=dtype, device=device)
-
-

@@ -5,6 +5,7 @@ decides the future (weights, optimizer, schedule, random generators, early stopp
 training restored from it goes on exactly: bit by bit on the CPU.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Training:
         self.best_mrr = 0.0
         self.best_epoch = 0
         self.validations_since_best = 0
-        self._last_mrr = 0.0
+        self._last_mrr = math.inf  # of validations from floor_epoch on: only they are held against the floor
         self._triples = dataset.train.to(device)
         self.model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
         self.model.to(device).train()
@@ -62,7 +63,7 @@ class Training:
             started = time.perf_counter()
             loss = self._train_epoch()
             self.epoch += 1
-            if not torch.isfinite(torch.tensor(loss)):
+            if not math.isfinite(loss):
                 raise DivergenceError(f"the loss of epoch {self.epoch} is {loss}")
             yield EpochReport(epoch=self.epoch, loss=loss, lr=self.lr, seconds=time.perf_counter() - started)
 
@@ -76,7 +77,7 @@ class Training:
             loss = self._type.backward(self.model, triples, rows, 1 / len(rows))
             if self._regularizer is not None:
                 penalty = self._regularizer.penalty(self.model, triples)
-                penalty.backward()  # type: ignore[no-untyped-call]
+                penalty.backward()
                 loss = loss + penalty.detach()
             self._optimizer.step()
             total += loss * len(rows)
@@ -89,7 +90,9 @@ class Training:
 
     def observe(self, mrr: float) -> bool:
         """Tell the validation MRR of the current epoch; True when it is the best so far."""
-        self._last_mrr = mrr
+        floor_epoch = self.config.early_stopping.floor_epoch
+        if floor_epoch is not None and self.epoch >= floor_epoch:
+            self._last_mrr = mrr
         if self.config.schedule.name == "plateau":
             self._plateau.step(mrr)
         if mrr > self.best_mrr:
@@ -105,7 +108,7 @@ class Training:
             return "max_epochs"
         if rule.patience is not None and self.validations_since_best >= rule.patience:
             return "early_stopping"
-        if rule.floor_epoch is not None and self.epoch >= rule.floor_epoch and self._last_mrr < rule.floor_mrr:
+        if rule.floor_epoch is not None and self._last_mrr < rule.floor_mrr:
             return "early_stopping"
         return None
 

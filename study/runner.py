@@ -22,8 +22,7 @@ from typing import Any, TypeVar
 import ray
 import torch
 from ray import cloudpickle, tune
-from ray.exceptions import OutOfMemoryError
-from ray.tune.error import TuneError
+from ray.exceptions import RayError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -31,7 +30,7 @@ from ray.tune.search import Searcher
 from study.errors import WorldError
 from study.records import Assignment, Outcome
 from study.trial import run_attempt
-from study.work import Work
+from study.work import Stop, Work
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +87,6 @@ class Slots:
         return int(min(fit))
 
 
-class Stop:
-    """A request to end: nothing more is issued, what runs is left to be issued again."""
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-
-    def __call__(self, reason: str) -> None:
-        """Ask for the end; the first reason stays."""
-        self.reason = self.reason or reason
-
-
 @contextmanager
 def cluster(address: str = "local") -> Iterator[None]:
     """A Ray cluster of our own on this machine ("local"), or a running one by its address."""
@@ -128,12 +116,11 @@ def run_work(work: Work, *, slots: Slots, stop: Stop) -> None:
         with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
             try:
                 _tuner(desk, slots=slots, scratch=scratch).fit()
-            except TuneError as error:
+            except Exception as error:  # Tune gives up on some ways for a worker to die
                 if desk.error is not None:
                     raise desk.error from None
-                # Tune itself gave up on something that a worker's death led to.
-                log.warning("Tune ended: %s", error)
-                desk.lose_all(reason=f"Tune ended: {str(error).strip().splitlines()[-1]}")
+                log.exception("Ray Tune ended early")
+                desk.lose_all(reason=_one_line(error))
         if stop.reason is not None:
             return
 
@@ -153,8 +140,13 @@ def run_tasks(function: Callable[[T], R], items: Iterable[T], *, slots: Slots, s
             item = waiting.pop(reference)
             try:
                 yield item, ray.get(reference)
-            except ray.exceptions.RayError as error:
-                raise WorldError(f"task: must finish, got: {str(error).strip().splitlines()[-1]}") from error
+            except RayError as error:
+                raise WorldError(f"task: must finish, got: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
 def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
@@ -221,15 +213,17 @@ class _Desk:
             return False
         return self.work.measured(self.live[trial_id], event)
 
-    def lose(self, trial_id: str, *, reason: str, memory: bool = False) -> None:
+    def lose(self, trial_id: str, *, reason: str) -> None:
         """Report an attempt as lost."""
         self.losses += 1
-        self.work.lost(self.live.pop(trial_id), reason=reason, memory=memory)
+        self.work.lost(self.live.pop(trial_id), reason=reason)
         if self.losses >= MAX_LOSSES:
             raise WorldError(f"workers: must live, {self.losses} were lost in a row, the last: {reason}")
 
-    def lose_all(self, reason: str) -> None:
+    def lose_all(self, *, reason: str) -> None:
         """Report everything that runs as lost."""
+        if not self.live:
+            raise WorldError(f"Ray Tune: must run, got: {reason}")
         for trial_id in list(self.live):
             self.lose(trial_id, reason=reason)
 
@@ -290,10 +284,8 @@ class _Judge(_Scratch, TrialScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         file = trial.pickled_error_file
         error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("no error was stored")
-        lines = str(error).strip().splitlines() or ["no message"]
         with self._desk.guarded():
-            memory = isinstance(error, OutOfMemoryError)
-            self._desk.lose(trial.trial_id, reason=f"{type(error).__name__}: {lines[-1]}", memory=memory)
+            self._desk.lose(trial.trial_id, reason=_one_line(error))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
         pass

@@ -25,6 +25,19 @@ from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
 _DECIDED = ("dataset", "seed", "model.name", "loss.name")  # by the study and its arms, never by a space
+# Path -> the path that must have this value for it to matter; where that is fixed otherwise, it is not tuned.
+_MATTERS = {
+    "model.init.std": ("model.init.name", "normal"),
+    "model.init.low": ("model.init.name", "uniform"),
+    "model.init.high": ("model.init.name", "uniform"),
+    "schedule.factor": ("schedule.name", "plateau"),
+    "schedule.patience": ("schedule.name", "plateau"),
+    "schedule.threshold": ("schedule.name", "plateau"),
+    "regularizer.p": ("regularizer.name", "lp"),
+    "regularizer.weighted": ("regularizer.name", "lp"),
+    "regularizer.entity_weight": ("regularizer.name", "lp"),
+    "regularizer.relation_weight": ("regularizer.name", "lp"),
+}
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 
 
@@ -92,10 +105,12 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
     with study_file_errors():
         entries = dict(_entries(config, arm))
         dimensions = {path: _dimension(path, entry, origin) for path, (entry, origin) in entries.items()}
+        fixed = {path: each.value for path, each in dimensions.items() if isinstance(each, _Fixed)}
+        tuned = [each for each in dimensions.values() if isinstance(each, Dimension) and _matters(each.path, fixed)]
         space = Space(
             arm=arm,
-            tuned=tuple(each for _, each in sorted(dimensions.items()) if isinstance(each, Dimension)),
-            fixed=tuple((path, each.value) for path, each in sorted(dimensions.items()) if isinstance(each, _Fixed)),
+            tuned=tuple(sorted(tuned, key=lambda each: each.path)),
+            fixed=tuple(sorted((path, value) for path, value in fixed.items() if _matters(path, fixed))),
             origins={path: origin for path, (_, origin) in entries.items()},
         )
         for corner in (0.0, 0.5, math.nextafter(1.0, 0.0)):
@@ -148,6 +163,11 @@ def paths(model: str, loss: str) -> frozenset[str]:
     """Every path of a TrainingConfig with this model and loss that a space may name."""
     config = parse_config({"dataset": "any", "model": {"name": model}, "loss": {"name": loss}})
     return frozenset(flatten(to_mapping(config))) - set(_DECIDED)
+
+
+def _matters(path: str, fixed: Mapping[str, Value]) -> bool:
+    switch, value = _MATTERS.get(path, (path, None))
+    return path not in _MATTERS or fixed.get(switch, value) == value
 
 
 def _check_path(path: str, known: Set[str], origin: str) -> None:

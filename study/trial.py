@@ -80,7 +80,7 @@ def one_line(error: BaseException) -> str:
 
 
 def rank_test_split(checkpoint: Path, dataset: str, *, device: str = "cpu") -> Evaluation:
-    """Rank the test split, filtered by all splits; only for a frozen selection's replicates."""
+    """Rank the test split, filtered by all splits; only for replicates of a frozen selection."""
     splits = ("train", "valid", "test")
     return evaluate_split(checkpoint, load(dataset), split="test", filter_splits=splits, device=device)
 

@@ -4,6 +4,7 @@ The search and the replication are works; the runner executes any work. A work d
 database; it never knows where or by what an attempt is executed.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from study.records import Assignment, Measurement, Outcome
@@ -21,5 +22,31 @@ class Work(Protocol):
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
         """Take the outcome of an attempt that ended by itself."""
 
-    def lost(self, assignment: Assignment, *, reason: str, memory: bool) -> None:
-        """Take note that the worker of an attempt was lost; `memory` when the host killed it for memory."""
+    def lost(self, assignment: Assignment, *, reason: str) -> None:
+        """Take note that the worker of an attempt was lost; the attempt is to be issued again."""
+
+
+class Stop:
+    """A request to end: nothing more is issued, what runs is left to be issued again."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __call__(self, reason: str) -> None:
+        """Ask for the end; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmProgress:
+    """How far one arm is in a stage, and what has just happened there."""
+
+    stage: str
+    arm: str
+    done: int
+    running: int
+    total: int
+    best_mrr: float | None
+    failed: int
+    pruned: int
+    said: str  # one line, or empty when it is not worth one

@@ -100,13 +100,15 @@ class AbstractModel(nn.Module, ABC):
         anchor = self.entity_dropout(self.entities[anchors])
         reversed_ = side is Side.HEAD and self.reciprocal
         relation = self.relation_dropout(self.embed_relation(r + self.num_relations if reversed_ else r))
-        if side is Side.TAIL or reversed_:
-            return self.query_dropout(self.tail_query(anchor, relation))
-        return self.query_dropout(self.head_query(relation, anchor))
+        as_tails = side is Side.TAIL or reversed_
+        query = self.tail_query(anchor, relation) if as_tails else self.head_query(relation, anchor)
+        dropped: Tensor = self.query_dropout(query)
+        return dropped
 
     def candidates(self) -> Float[Tensor, "E D"]:
         """All entities as answers; in training one dropout mask over the table serves the whole step."""
-        return self.entity_dropout(self.entities)
+        dropped: Tensor = self.entity_dropout(self.entities)
+        return dropped
 
     def score(self, side: Side, anchors: Ids, r: Ids, candidates: Candidates | None = None) -> Scores:
         """Scores of candidates as answers of each query; all entities when none are named."""

@@ -2,7 +2,7 @@
 
 A mask over the whole entity table is needed every step, and drawing one float per number would cost more
 than the step's matrix products. Sixteen random bits decide a coordinate instead: four to an int64 draw.
-The rate is thereby rounded to a multiple of 2**-16.
+The rate is thereby rounded to a multiple of 2**-16, and the scale is that of the rounded rate.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Zero each number with probability `rate` while training and scale the others by 1 / (1 - rate)."""
+    """Zero each number with probability `rate` while training and scale the others so that the mean stays."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -28,6 +28,6 @@ class Dropout(nn.Module):
     def _mask(self, values: Tensor) -> Tensor:
         words = torch.empty(math.ceil(values.numel() / 4), dtype=torch.int64, device=values.device)
         words.random_(torch.iinfo(torch.int64).min, None, generator=self.generator)
-        threshold = round(self.rate * 2**16) + torch.iinfo(torch.int16).min
-        kept = words.view(torch.int16)[: values.numel()] >= threshold
-        return kept.view(values.shape).to(values.dtype).mul_(1 / (1 - self.rate))
+        dropped = min(round(self.rate * 2**16), 2**16 - 1)
+        kept = words.view(torch.int16)[: values.numel()] >= dropped + torch.iinfo(torch.int16).min
+        return kept.view(values.shape).to(values.dtype).mul_(2**16 / (2**16 - dropped))

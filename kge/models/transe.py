@@ -11,6 +11,7 @@ because cancellation in the product's short cut could reorder close candidates.
 from typing import final
 
 import torch
+from torch import Tensor
 
 from kge.config import require
 from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
@@ -38,6 +39,7 @@ class TransE(AbstractModel):
 
     def compare(self, query: Vectors, candidates: CandidateVectors) -> Scores:
         if candidates.dim() == 3:
-            return -torch.linalg.vector_norm(query.unsqueeze(1) - candidates, ord=self.norm, dim=2)
+            distance: Tensor = torch.linalg.vector_norm(query.unsqueeze(1) - candidates, ord=self.norm, dim=2)
+            return -distance
         mode = "use_mm_for_euclid_dist" if self.training else "donot_use_mm_for_euclid_dist"
         return -torch.cdist(query, candidates, p=self.norm, compute_mode=mode)

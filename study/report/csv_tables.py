@@ -5,14 +5,13 @@ import io
 import math
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any
 
 from study.records import StudyRecord
 from study.report.page import Page
 from study.report.tables import HITS
 
-T = TypeVar("T")
-Columns = Mapping[str, Callable[[T], object]]
+Columns = dict[str, Callable[[Any], object]]  # name -> reader of a row
 
 _HEADLINE = {
     **{name: name for name in ("arm", "model", "loss", "training_type", "objective")},
@@ -50,12 +49,12 @@ def arms(record: StudyRecord, page: Page) -> str:
     """One row an arm, in the order of the study."""
     rows = {row.arm: row for group in page.groups for row in group.rows}
     shares = {row.arm: row for row in page.spendings}
-    columns = _columns(_HEADLINE)
-    columns |= {f"test_{name}_mean": lambda row, name=name: row.hits[name] for name in HITS}
-    columns |= {
+    budget: Columns = {
         "budget_share": lambda row: shares[row.arm].share,
         "budget_completion": lambda row: shares[row.arm].completion,
     }
+    hits: Columns = {f"test_{name}_mean": _named("hits", name) for name in HITS}
+    columns = _columns(_HEADLINE) | hits | budget
     return _table(columns, [rows[arm.name] for arm in record.arms])
 
 
@@ -77,18 +76,23 @@ def curves(record: StudyRecord) -> str:
     return _table(_columns({name: name for name in _MEASUREMENT}) | _pairs("valid_", "metrics", rows), rows)
 
 
-def _columns(paths: Mapping[str, str]) -> dict[str, Callable[[object], object]]:
-    """Column name -> reader of a dotted attribute."""
+def _columns(paths: Mapping[str, str]) -> Columns:
+    """Columns that read a dotted attribute."""
     return {name: attrgetter(path) for name, path in paths.items()}
 
 
-def _pairs(prefix: str, attribute: str, rows: Iterable[object]) -> dict[str, Callable[[object], object]]:
+def _pairs(prefix: str, attribute: str, rows: Iterable[object]) -> Columns:
     """A column for each name that occurs in the rows' (name, value) pairs, sorted by name."""
     names = sorted({name for row in rows for name, _ in getattr(row, attribute)})
-    return {f"{prefix}{name}": lambda row, name=name: dict(getattr(row, attribute)).get(name) for name in names}
+    return {f"{prefix}{name}": _named(attribute, name) for name in names}
 
 
-def _table(columns: Mapping[str, Callable[[T], object]], rows: Iterable[T]) -> str:
+def _named(attribute: str, name: str) -> Callable[[Any], object]:
+    """A reader of one name among (name, value) pairs; None where a row lacks it."""
+    return lambda row: dict(getattr(row, attribute)).get(name)
+
+
+def _table(columns: Columns, rows: Iterable[object]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)

@@ -74,16 +74,19 @@ def _by_trial(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
 
 def _by_epoch(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
     """Measurements by time; epochs charged after a trial's last measurement count when it ended."""
-    timed: list[tuple[tuple[float, int, int], _Charge]] = []
-    for trial in trials:
-        usable = is_candidate(trial)
-        for m in trial.curve:
-            timed.append(((m.time, trial.number, m.epoch), _Charge(m.epochs, m.mrr if usable else None)))
-        rest = trial.cost.epochs - sum(m.epochs for m in trial.curve)
-        if rest > 0:
-            last = trial.curve[-1].epoch if trial.curve else 0
-            timed.append(((_or_last(trial.ended), trial.number, last + rest), _Charge(rest, None)))
+    timed = [charge for trial in trials for charge in _epoch_charges(trial)]
     yield from (charge for _, charge in sorted(timed, key=lambda item: item[0]))
+
+
+def _epoch_charges(trial: TrialRecord) -> Iterator[tuple[tuple[float, int, int], _Charge]]:
+    """What one trial was charged, each with its place in the order of charges."""
+    usable = is_candidate(trial)
+    for m in trial.curve:
+        yield (m.time, trial.number, m.epoch), _Charge(m.epochs, m.mrr if usable else None)
+    rest = trial.cost.epochs - sum(m.epochs for m in trial.curve)
+    if rest > 0:
+        last = trial.curve[-1].epoch if trial.curve else 0
+        yield (_or_last(trial.ended), trial.number, last + rest), _Charge(rest, None)
 
 
 def _or_last(time: float | None) -> float:

@@ -37,7 +37,7 @@ class Spending:
     arm: str
     search: Cost
     replication: Cost
-    share: float | None  # of the declared budget; None when the budget is zero
+    share: float  # of the declared budget
     completion: Completion
 
 
@@ -89,25 +89,35 @@ def parities(record: StudyRecord, rows: tuple[Spending, ...]) -> tuple[Parity, .
 
 def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
     """The one sentence on fairness that heads the page."""
-    unit = record.budget_unit
-    budget = f"{amount(record.budget, unit):,.10g} {UNIT_NAMES[unit]}"
     if not rows:
         return Verdict(fair=True, comparable=False, sentence="This study has no arms.")
     offenders = tuple(_offence(row, record) for row in rows if row.completion is not Completion.DONE)
     if offenders:
-        return Verdict(fair=False, comparable=False, sentence=_withheld(record, rows, budget), offenders=offenders)
+        return Verdict(fair=False, comparable=False, sentence=_withheld(record, rows), offenders=offenders)
+    budget, exactness = budget_text(record), _exactness(record.budget_unit)
     if len(rows) == 1:
-        alone = f"One arm, which spent its whole budget of {budget}: there is nothing to compare it with."
+        alone = f"One arm, which spent its budget of {budget}, {exactness}: there is nothing to compare it with."
         return Verdict(fair=True, comparable=False, sentence=alone)
-    equal = f"Fair: each of the {len(rows)} arms spent its whole budget of {budget}, and none spent more."
+    equal = f"Fair: each of the {len(rows)} arms spent its budget of {budget}, {exactness}."
     return Verdict(fair=True, comparable=True, sentence=equal)
+
+
+def budget_text(record: StudyRecord) -> str:
+    """The declared budget of an arm, with its unit."""
+    return text.quantity(amount(record.budget, record.budget_unit), UNIT_NAMES[record.budget_unit])
+
+
+def _exactness(unit: str) -> str:
+    tolerance = _TOLERANCE[unit]
+    return f"to within {text.percent(tolerance)}" if tolerance else "all of it and no more"
 
 
 def _spending(record: StudyRecord, arm: str) -> Spending:
     trials = [trial for trial in record.trials if trial.arm == arm]
     search = total(trial.cost for trial in trials)
     budget = amount(record.budget, record.budget_unit)
-    share = amount(search, record.budget_unit) / budget if budget else None
+    spent = amount(search, record.budget_unit)
+    share = spent / budget if budget else 1 + spent  # of no budget at all, nothing spent is the whole
     return Spending(
         arm=arm,
         search=search,
@@ -117,31 +127,30 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
     )
 
 
-def _completion(trials: list[TrialRecord], share: float | None, tolerance: float) -> Completion:
+def _completion(trials: list[TrialRecord], share: float, tolerance: float) -> Completion:
     if any(trial.state is TrialState.RUNNING for trial in trials):
         return Completion.RUNNING
-    if share is None or abs(share - 1) <= tolerance:
+    if abs(share - 1) <= tolerance:
         return Completion.DONE
     return Completion.SHORT if share < 1 else Completion.OVER
 
 
-def _withheld(record: StudyRecord, rows: tuple[Spending, ...], budget: str) -> str:
+def _withheld(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
     names = [row.arm for row in rows if row.completion is not Completion.DONE]
     factor = stats.parity_factor([amount(row.search, record.budget_unit) for row in rows])
     who = f"{len(names)} of {len(rows)} arms" if len(names) > _NAMED else text.listing(names)
     have = "has" if len(names) == 1 else "have"
     return (
-        f"Comparison withheld: {who} {have} not finished on the declared budget of {budget}; "
+        f"Comparison withheld: {who} {have} not finished on the declared budget of {budget_text(record)}; "
         f"the largest charge over the smallest is {text.factor(factor)}."
     )
 
 
 def _offence(row: Spending, record: StudyRecord) -> str:
-    unit = record.budget_unit
-    spent, budget = amount(row.search, unit), amount(record.budget, unit)
+    spent = amount(row.search, record.budget_unit)
     what = {
         Completion.SHORT: "fell short",
         Completion.RUNNING: "has trials still running",
         Completion.OVER: "overspent",
     }[row.completion]
-    return f"{row.arm} {what}: {spent:,.10g} of {budget:,.10g} {UNIT_NAMES[unit]} ({text.percent(row.share)})"
+    return f"{row.arm} {what}: {spent:,.10g} of {budget_text(record)} ({text.percent(row.share)})"

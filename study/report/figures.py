@@ -18,7 +18,7 @@ _DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
 
 _WIDTH = 520.0
 _PANEL_HEIGHT = 270.0
-_LABEL_CHARACTERS = 16
+_LABEL_CHARACTERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def curve_panels(curves: Sequence[Curve], look: Styles, *, floor: float, budget:
     if not curves:
         return ()
     highest = max(curve.points[-1].best for curve in curves)
-    across = svg.nice_scale(0, max([*(curve.end for curve in curves), budget or 0]), start=46, end=_WIDTH - 108, step=1)
+    across = svg.nice_scale(0, max([*(curve.end for curve in curves), budget or 0]), start=46, end=_WIDTH - 116, step=1)
     up = svg.nice_scale(floor, highest, start=_PANEL_HEIGHT - 44, end=14)
     models = list(dict.fromkeys(curve.model for curve in curves))
     return tuple(

@@ -15,7 +15,7 @@ import jinja2
 
 from study.records import StudyRecord
 from study.report import figures, text
-from study.report.fairness import UNIT_NAMES, amount
+from study.report.fairness import UNIT_NAMES, amount, budget_text
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
@@ -33,7 +33,7 @@ def render(record: StudyRecord, page: Page) -> str:
         .render(
             record=record,
             page=page,
-            budget=_budget(record),
+            budget=budget_text(record),
             unit_names=UNIT_NAMES,
             hues=figures.HUES,
             scores=figures.scores(page.groups, look),
@@ -58,10 +58,6 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {function.__name__: function for function in _FORMATS}
     environment.filters["strip"] = figures.strip
     return environment
-
-
-def _budget(record: StudyRecord) -> str:
-    return f"{amount(record.budget, record.budget_unit):,.10g} {UNIT_NAMES[record.budget_unit]}"
 
 
 def _panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figures.Panel, ...]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 
 def number(value: float) -> str:
@@ -94,7 +95,7 @@ def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> l
     gap = min(gap, (high - low) / max(len(places) - 1, 1))
     order = sorted(range(len(places)), key=lambda i: (places[i], i))
     moved = [min(max(place, low), high) for place in places]
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         moved[after] = max(moved[after], moved[before] + gap)
     ceiling = high
     for index in reversed(order):

@@ -6,7 +6,7 @@ and Negative Sampling. ACL 2021. https://aclanthology.org/2021.acl-long.429
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from study import stats
 from study.records import Cost, ReplicateRecord, TrialState
@@ -120,11 +120,7 @@ def _mark_leader(rows: list[HeadlineRow]) -> Iterable[HeadlineRow]:
     means = [row.test_mrr.mean for row in rows if row.test_mrr.low is not None and row.test_mrr.mean is not None]
     if len(rows) < 2 or len(means) < len(rows):
         return rows
-    return [_with_lead(row, row.test_mrr.mean == max(means)) for row in rows]
-
-
-def _with_lead(row: HeadlineRow, leads: bool) -> HeadlineRow:
-    return HeadlineRow(**{**vars(row), "leads": leads})
+    return [replace(row, leads=row.test_mrr.mean == max(means)) for row in rows]
 
 
 def _row(arm: ArmRecord, planned: int) -> HeadlineRow:

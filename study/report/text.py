@@ -70,3 +70,8 @@ def listing(names: list[str]) -> str:
 def plural(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def quantity(amount: float, unit: str) -> str:
+    """An amount with its unit, which is given in the plural."""
+    return f"{amount:,.10g} {unit.removesuffix('s') if amount == 1 else unit}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from study.errors import StudyError
 from study.history import study_record
 from study.records import StudyRecord
-from study.tracking.mirror import SyncResult, sync
+from study.tracking.mirror import SyncResult, sync, without_password
 from study.tracking.process import artifact_folder, tracking_uri
 
 PERIOD = 3.0  # seconds between rounds, at least
@@ -39,7 +39,10 @@ def main() -> int:
     database = os.environ["KGE_STUDY_DATABASE"]
     ending = _Ending()
     os.nice(_NICE)
-    return 0 if mirror(_Rounds(name=name, home=home, database=database), ending.within) else 1
+    log.info("study %s goes to %s", name, without_password(tracking_uri(home)))
+    complete = mirror(_Rounds(name=name, home=home, database=database), ending.within)
+    log.info("ended: %s", "all is sent" if complete else f"`study sync {name}` sends what is missing")
+    return 0 if complete else 1
 
 
 def sync_command(*, name: str, home: Path, database: str) -> SyncResult:

@@ -319,6 +319,17 @@ def test_a_request_that_broke_half_way_is_repeated_without_doubles(tracking: Tra
     assert_holds(tracking, record)
 
 
+def test_a_history_that_changed_before_its_end_is_sent_whole(tracking: Tracking) -> None:
+    record = factory.finished()
+    late = next(trial for trial in record.trials if trial.arm == "transe.sce" and trial.number == 0)
+    tracking.sync(replace(record, trials=tuple(trial for trial in record.trials if trial is not late)))
+    tracking.sync(record)
+    held = tracking.held(record.name)
+    for run in project(record).runs:
+        found = {(name, *row) for name, rows in held[run.key].histories.items() for row in rows}
+        assert found >= {(point.name, point.step, point.time, point.value) for point in run.points}
+
+
 def test_values_that_others_wrote_do_not_stop_it(tracking: Tracking) -> None:
     record = factory.running()
     tracking.sync(record)
@@ -481,7 +492,9 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_server_fails_the_sync_and_is_caught_up_with_when_it_is_back(serve: Served, tmp_path: Path) -> None:
+def test_a_killed_server_fails_the_sync_and_is_caught_up_with_when_it_is_back(
+    serve: Served, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     server = serve.start()
     tracking = Tracking(serve.uri, tmp_path / "unused")
     tracking.sync(factory.running())
@@ -493,6 +506,7 @@ def test_a_killed_server_fails_the_sync_and_is_caught_up_with_when_it_is_back(se
     assert_holds(tracking, factory.finished())
     assert tracking.sync(factory.finished()) == NOTHING
     assert not (tmp_path / "unused").exists()
+    assert capfd.readouterr().out == ""
 
 
 def test_a_server_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

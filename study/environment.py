@@ -1,0 +1,65 @@
+"""What a study ran on: versions of programs, hardware, git commit; recorded once, when it is registered."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "sqlalchemy", "kge-study")
+
+
+def environment() -> Mapping[str, str]:
+    """Names and values, for people."""
+    versions = {package: _version(package) for package in PACKAGES}
+    known = {
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "cpus": str(os.cpu_count()),
+        "gpu": _gpu(),
+        "git commit": _commit(),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
+
+
+def _gpu() -> str:
+    if not torch.cuda.is_available():
+        return ""
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(names)
+
+
+def _commit() -> str:
+    """Of the checkout that this file is in, marked when it has changes."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():
+        return ""
+    head, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{head} with changes" if head and changes else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,70 @@
+"""What a study's database knows, as records: all that a report, the mirror or `study status` reads."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import replace
+
+from study.arms import Arms
+from study.records import Cost, Measurement, StudyRecord, TrialRecord
+from study.store import Registration, Store
+
+
+def study_record(database: str, name: str) -> StudyRecord:
+    """The whole study as it stands now; UnknownStudyError when the database does not know it."""
+    with closing(Store(database)) as store:
+        registration = store.registration(name)
+        with closing(Arms(database, name)) as arms:
+            trials = trial_records(store, arms, registration)
+        return StudyRecord(
+            **vars(registration),
+            trials=trials,
+            selections=tuple(store.selections(name)),
+            replicate_records=tuple(store.replicates(name)),
+            openings=tuple(store.openings(name)),
+        )
+
+
+def trial_records(store: Store, arms: Arms, registration: Registration) -> tuple[TrialRecord, ...]:
+    """Every trial of the study with its curve, costs and attempts, arm by arm."""
+    # A driver may be writing: measurements are read last, so that no trial that has ended lacks its curve.
+    name = registration.name
+    attempts: dict[tuple[str, int], int] = defaultdict(int)
+    for attempt in store.attempts(name, "search"):
+        attempts[attempt.arm, attempt.trial] += 1
+    trials = [trial for arm in registration.arms for trial in arms.trials(arm.name)]
+    curves = curves_by_trial(store.measurements(name, "search"))
+    return tuple(
+        _whole(trial, curves.get((trial.arm, trial.number), ()), attempts[trial.arm, trial.number]) for trial in trials
+    )
+
+
+def curves_by_trial(measurements: Iterable[Measurement]) -> Mapping[tuple[str, int], tuple[Measurement, ...]]:
+    """Measurements by arm and trial, in the order of epochs."""
+    curves: dict[tuple[str, int], list[Measurement]] = defaultdict(list)
+    for measurement in measurements:
+        curves[measurement.arm, measurement.trial].append(measurement)
+    return {key: tuple(sorted(curve, key=lambda each: each.epoch)) for key, curve in curves.items()}
+
+
+def best_of(curve: Iterable[Measurement]) -> Measurement | None:
+    """The highest MRR, the earliest on ties: the one whose weights are the best checkpoint."""
+    return max(curve, key=lambda each: (each.mrr, -each.epoch), default=None)
+
+
+def cost_of(curve: Iterable[Measurement]) -> Cost:
+    """One trial, and what its measurements were charged."""
+    charged = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
+    return sum(charged, start=Cost(trials=1))
+
+
+def _whole(trial: TrialRecord, curve: tuple[Measurement, ...], attempts: int) -> TrialRecord:
+    best = best_of(curve)
+    return replace(
+        trial,
+        best_mrr=best.mrr if best else None,
+        best_epoch=best.epoch if best else None,
+        attempts=attempts,
+        cost=cost_of(curve),
+        curve=curve,
+    )
