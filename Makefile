@@ -34,11 +34,11 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup
-	@if [ -e $(RUNS)/demo/study.db ]; then $(BIN)/study resume demo; else $(BIN)/study run demo; fi
+	@if $(BIN)/study status demo >/dev/null 2>&1; then $(BIN)/study resume demo; else $(BIN)/study run demo; fi
 	@$(BIN)/study report demo
 	@echo
 	@echo "Report   open $(RUNS)/demo/report/index.html in a browser"
-	@echo "MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --backend-store-uri sqlite:///$(RUNS)/mlflow.db"
+	@echo "MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(RUNS)/mlflow.db"
 	@echo "         then http://127.0.0.1:5000"
 
 check: setup

@@ -28,7 +28,7 @@ def verdict(attempts: Sequence[AttemptRecord]) -> Outcome | None:
     losses = [outcome for outcome in outcomes if outcome.failure is FailureClass.INFRASTRUCTURE]
     if len(losses) < MAX_LOSSES:
         return None
-    for_memory = all("OutOfMemory" in loss.reason for loss in losses)
+    for_memory = all("low on memory" in loss.reason for loss in losses)  # in the words of Ray
     failure = FailureClass.MEMORY if for_memory else FailureClass.INFRASTRUCTURE
     reason = f"lost its worker {len(losses)} times, the last: {losses[-1].reason}"
     return Outcome(state=TrialState.FAIL, failure=failure, reason=reason)

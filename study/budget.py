@@ -12,12 +12,10 @@ worker leaves its trial reserved, and a killed driver changes nothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from study.records import Cost
 
-Unit = Literal["trials", "epochs", "device_seconds"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
+UNITS = ("trials", "epochs", "device_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Stake:
     cost: Cost  # charged so far; `trials` is 1 from the start
 
 
-def amount(cost: Cost, unit: Unit) -> float:
+def amount(cost: Cost, unit: str) -> float:
     """A cost in one unit."""
     return float(getattr(cost, unit))
 
@@ -38,7 +36,9 @@ def amount(cost: Cost, unit: Unit) -> float:
 class Ledger:
     """Budgets, reservations and spendings of all arms, in the order in which the study names them."""
 
-    def __init__(self, *, arms: Iterable[str], budget: Cost, unit: Unit, reservation: Cost | None = None) -> None:
+    def __init__(self, *, arms: Iterable[str], budget: Cost, unit: str, reservation: Cost | None = None) -> None:
+        if unit not in UNITS:
+            raise ValueError(f"ledger: unit must be one of {', '.join(UNITS)}, got {unit!r}")
         self.arms = tuple(arms)
         self.unit = unit
         self.limit = amount(budget, unit)
@@ -74,7 +74,7 @@ class Ledger:
         open_arms = [arm for arm in self.arms if self.remaining(arm) >= self._reserve]
         return min(open_arms, key=self.committed, default=None)
 
-    def parity(self) -> dict[Unit, float]:
+    def parity(self) -> dict[str, float]:
         """Largest over smallest spending of an arm, per unit; 1 is equal."""
         return {unit: _ratio([amount(self.spent(arm), unit) for arm in self.arms]) for unit in UNITS}
 

@@ -4,8 +4,12 @@ Heavy imports stand inside the commands, so that `study --help` answers at once.
 """
 
 import json
+import sys
 import traceback
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +17,11 @@ from kge import console
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.errors import StudyError, UserError
+
+if TYPE_CHECKING:
+    from study.drive import Audience
+
+INTERRUPTED = 130
 
 
 class _Group(click.Group):
@@ -62,6 +71,142 @@ def schema() -> None:
     from study.config import StudyFile
 
     click.echo(json.dumps(json_schema(StudyFile), indent=2))
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_place = _options(
+    click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder that holds the folders of studies (KGE_STUDY_HOME; default: runs).",
+    ),
+    click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
+)
+_driver = _options(
+    _place,
+    click.option("--address", default="local", show_default=True, help="A running Ray cluster: auto or HOST:PORT."),
+    click.option("--plain", is_flag=True, help="Plain lines instead of a live table."),
+)
+
+
+@study.command()
+@click.argument("file")
+@click.option("--name", help="Another name than the file's own.")
+@_driver
+def run(file: str, name: str | None, home: Path | None, database: str | None, address: str, plain: bool) -> int:
+    """Run a study: search, replicates, one look at the test split, report.
+
+    FILE is a study file or the name of a built-in study.
+    """
+    from study import drive
+    from study.config import load_study
+    from study.site import site
+
+    config = load_study(file)
+    where = site(name or config.name, home=home, database=database)
+    with _audience(plain=plain) as audience:
+        finished = drive.run(config, where, address=address, audience=audience)
+    return _ended(finished, where.name)
+
+
+@study.command()
+@click.argument("name")
+@_driver
+def resume(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
+    """Go on with a study that was interrupted, from where it is."""
+    from study import drive
+    from study.site import site
+
+    where = site(name, home=home, database=database)
+    with _audience(plain=plain) as audience:
+        finished = drive.resume(where, address=address, audience=audience)
+    return _ended(finished, name)
+
+
+@study.command()
+@click.argument("name")
+@_driver
+def replicate(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
+    """Only what follows a search that has ended: freeze, replicates, test, report."""
+    from study import drive
+    from study.site import site
+
+    where = site(name, home=home, database=database)
+    with _audience(plain=plain) as audience:
+        finished = drive.resume(where, address=address, audience=audience, search=False)
+    return _ended(finished, name)
+
+
+@study.command()
+@click.argument("name")
+@_place
+def status(name: str, home: Path | None, database: str | None) -> None:
+    """Show where a study stands."""
+    from contextlib import closing
+
+    from study.history import study_record
+    from study.site import site
+    from study.status import status_lines
+
+    where = site(name, home=home, database=database)
+    with closing(where.open()) as store:
+        record, owner = study_record(where.database, name), store.lease(name).owner()
+    for line in status_lines(record, owner):
+        click.echo(line)
+
+
+@study.command()
+@click.argument("name")
+@_place
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder (default: HOME/NAME/report).")
+def report(name: str, home: Path | None, database: str | None, out: Path | None) -> None:
+    """Write a study's report from its database, whatever state the study is in."""
+    from study import report
+    from study.history import study_record
+    from study.site import site
+
+    where = site(name, home=home, database=database)
+    where.open().close()
+    for file in report.build(study_record(where.database, name), out or where.folder / "report"):
+        click.echo(file)
+
+
+@study.command()
+@click.argument("name")
+@_place
+def sync(name: str, home: Path | None, database: str | None) -> None:
+    """Bring MLflow up to the study: after an outage, or to a new tracking server."""
+    from study.site import site
+    from study.tracking.worker import sync_command
+
+    where = site(name, home=home, database=database)
+    where.open().close()
+    click.echo(str(sync_command(name=name, home=where.home, database=where.database)))
+
+
+@contextmanager
+def _audience(*, plain: bool) -> "Iterator[Audience]":
+    from rich.console import Console
+
+    from study.drive import Audience
+    from study.progress import Display
+
+    with Display(Console(file=sys.stdout), plain=plain) as display:
+        yield Audience(progress=display.progress, say=display.say)
+
+
+def _ended(finished: bool, name: str) -> int:
+    if not finished:
+        click.echo(f"interrupted: `study resume {name}` continues it", err=True)
+    return 0 if finished else INTERRUPTED
 
 
 if __name__ == "__main__":

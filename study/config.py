@@ -249,7 +249,7 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
             raise StudyFileError(f"{document.where((*at, 'label'))}: must be letters, digits, _ and -, got {label!r}")
         if label in labels:
             raise StudyFileError(
-                f"{document.where(at)}: {label!r} is there already: give one of them a `label` of its own"
+                f"{document.where(at)}: must not repeat {label!r}: give one of the two another `label`"
             )
         labels.add(label)
         name = options.pop("name")

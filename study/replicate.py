@@ -95,6 +95,8 @@ class ReplicateWork:
         for (arm, index), record in self._records.items():
             if not record.state.is_final:
                 self._resolve(arm, index)
+        for arm in self._selections:
+            self._tell(arm)
 
     def _resolve(self, arm: str, index: int) -> None:
         verdict = self._log.verdict(arm, index)

@@ -43,9 +43,7 @@ def decide(curves: Mapping[int, Curve], trial: int, *, min_epochs: int, reductio
         mine = _best_at(curves[trial], rung)
         if mine < reached[survivors - 1]:
             place = 1 + sum(other > mine for other in reached)
-            return Prune(
-                f"pruned at epoch {now}: place {place} of {len(reached)} after {rung} epochs, {survivors} go on"
-            )
+            return Prune(f"pruned at epoch {now}: {place} of {len(reached)} after {rung} epochs, {survivors} go on")
     return Promote()
 
 

@@ -12,17 +12,20 @@ import logging
 import math
 import os
 import shutil
+import signal
 import tempfile
+import textwrap
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import ray
 import torch
 from ray import cloudpickle, tune
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -87,66 +90,116 @@ class Slots:
         return int(min(fit))
 
 
+class Cluster:
+    """A Ray cluster of our own on this machine ("local"), or a running one by its address; started at first use."""
+
+    def __init__(self, *, address: str, slots: Slots, stop: Stop) -> None:
+        self._address = address
+        self._slots = slots
+        self._stop = stop
+        self._scratch: Path | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scratch is not None:
+            ray.shutdown()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None
+
+    def connect(self) -> None:
+        """Start or reach the cluster and see that a trial fits; WorldError when it cannot be."""
+        if self._scratch is not None:
+            return
+        self._scratch = Path(tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp"))  # socket paths are limited to 107 bytes
+        _quieten()
+        os.environ.update(_TUNE)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if self._address == "local":
+            os.environ.update(_WORKER)
+            options: dict[str, Any] = {"_temp_dir": str(self._scratch), "include_dashboard": False}
+        else:
+            options = {"runtime_env": {"env_vars": _WORKER}}
+        try:
+            with _our_signals():
+                ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {_one_line(error)}") from error
+        self._slots.width  # noqa: B018  refuses a cluster that no trial fits
+
+    def execute(self, work: Work) -> None:
+        """Run a work until it has no more, or until told to stop."""
+        self.connect()
+        desk = _Desk(work, stop=self._stop, width=self._slots.width)
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
+        while not desk.done and self._stop.reason is None:
+            with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
+                try:
+                    _tuner(desk, slots=self._slots, scratch=scratch).fit()
+                except Exception as error:  # Tune gives up on some ways for a worker to die
+                    if desk.error is not None:
+                        raise desk.error from None
+                    log.exception("Ray Tune ended early")
+                    desk.lose_all(reason=_one_line(error))
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Apply a function to every item, each on the resources of a trial; results as they come."""
+        self.connect()
+
+        slots = self._slots
+
+        def task(item: T) -> R:
+            torch.set_num_threads(slots.threads)
+            return function(item)
+
+        remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=5)(task)
+        waiting = {remote.remote(item): item for item in items}
+        while waiting and self._stop.reason is None:
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
+            for reference in ready:
+                item = waiting.pop(reference)
+                try:
+                    yield item, ray.get(reference)
+                except RayError as error:
+                    raise WorldError(f"task: must finish, got: {_one_line(error)}") from error
+
+
 @contextmanager
-def cluster(address: str = "local") -> Iterator[None]:
-    """A Ray cluster of our own on this machine ("local"), or a running one by its address."""
-    os.environ.update(_TUNE)
-    scratch = tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp")  # socket paths below it must stay under 107 bytes
-    if address == "local":
-        os.environ.update(_WORKER)
-        options: dict[str, Any] = {"_temp_dir": scratch, "include_dashboard": False}
-    else:
-        options = {"runtime_env": {"env_vars": _WORKER}}
-    try:
-        ray.init(address=address, log_to_driver=False, configure_logging=False, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WorldError(f"Ray at {address!r}: must start or answer, got: {error}") from error
+def _our_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts; give it back."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
-def run_work(work: Work, *, slots: Slots, stop: Stop) -> None:
-    """Execute a work on the connected cluster until it has no more, or until it is told to stop."""
-    desk = _Desk(work, stop=stop, width=slots.width)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
-    while not desk.done:
-        with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
-            try:
-                _tuner(desk, slots=slots, scratch=scratch).fit()
-            except Exception as error:  # Tune gives up on some ways for a worker to die
-                if desk.error is not None:
-                    raise desk.error from None
-                log.exception("Ray Tune ended early")
-                desk.lose_all(reason=_one_line(error))
-        if stop.reason is not None:
-            return
+def _quieten() -> None:
+    """Ray's import gives its logger a handler on the terminal; the study's log takes its messages instead."""
+    logger = logging.getLogger("ray")
+    logger.handlers.clear()
+    logger.propagate = True
 
 
-def run_tasks(function: Callable[[T], R], items: Iterable[T], *, slots: Slots, stop: Stop) -> Iterator[tuple[T, R]]:
-    """Apply a function to every item on the connected cluster; results as they come."""
-
-    def task(item: T) -> R:
-        torch.set_num_threads(slots.threads)
-        return function(item)
-
-    remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=5)(task)
-    waiting = {remote.remote(item): item for item in items}
-    while waiting and stop.reason is None:
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
-        for reference in ready:
-            item = waiting.pop(reference)
-            try:
-                yield item, ray.get(reference)
-            except RayError as error:
-                raise WorldError(f"task: must finish, got: {_one_line(error)}") from error
+def _cause(trial: Trial) -> str:
+    """Why Tune gave a trial up, in one line. Only some errors are stored as such, the others as text."""
+    if trial.pickled_error_file:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return _one_line(error)
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    return _shorten((text.splitlines()[1:] or ["no message"])[0])
 
 
 def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    """Ray says what happened first, except of an error in remote code: there the last line is the error's own."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return _shorten(f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}")
+
+
+def _shorten(line: str) -> str:
+    return textwrap.shorten(line, 200, placeholder=" ...")
 
 
 def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
@@ -282,10 +335,8 @@ class _Judge(_Scratch, TrialScheduler):
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        file = trial.pickled_error_file
-        error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("no error was stored")
         with self._desk.guarded():
-            self._desk.lose(trial.trial_id, reason=_one_line(error))
+            self._desk.lose(trial.trial_id, reason=_cause(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
         pass

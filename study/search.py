@@ -125,6 +125,7 @@ class SearchWork:
                 self._enter(arm, record.number)
             for number in running:
                 self._resolve(arm, number)
+            self._tell(arm)
 
     def _resolve(self, arm: str, number: int) -> None:
         """Settle a trial that its attempts have decided, queue one that they have not."""

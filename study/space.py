@@ -37,6 +37,9 @@ _MATTERS = {
     "regularizer.weighted": ("regularizer.name", "lp"),
     "regularizer.entity_weight": ("regularizer.name", "lp"),
     "regularizer.relation_weight": ("regularizer.name", "lp"),
+    "negatives.head": ("training.type", "negative_sampling"),
+    "negatives.tail": ("training.type", "negative_sampling"),
+    "negatives.filtered": ("training.type", "negative_sampling"),
 }
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 
@@ -106,11 +109,12 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
         entries = dict(_entries(config, arm))
         dimensions = {path: _dimension(path, entry, origin) for path, (entry, origin) in entries.items()}
         fixed = {path: each.value for path, each in dimensions.items() if isinstance(each, _Fixed)}
-        tuned = [each for each in dimensions.values() if isinstance(each, Dimension) and _matters(each.path, fixed)]
+        switches = fixed | {"training.type": arm.training_type}
+        tuned = [each for each in dimensions.values() if isinstance(each, Dimension) and _matters(each.path, switches)]
         space = Space(
             arm=arm,
             tuned=tuple(sorted(tuned, key=lambda each: each.path)),
-            fixed=tuple(sorted((path, value) for path, value in fixed.items() if _matters(path, fixed))),
+            fixed=tuple(sorted((path, value) for path, value in fixed.items() if _matters(path, switches))),
             origins={path: origin for path, (_, origin) in entries.items()},
         )
         for corner in (0.0, 0.5, math.nextafter(1.0, 0.0)):
@@ -165,9 +169,9 @@ def paths(model: str, loss: str) -> frozenset[str]:
     return frozenset(flatten(to_mapping(config))) - set(_DECIDED)
 
 
-def _matters(path: str, fixed: Mapping[str, Value]) -> bool:
+def _matters(path: str, switches: Mapping[str, Value]) -> bool:
     switch, value = _MATTERS.get(path, (path, None))
-    return path not in _MATTERS or fixed.get(switch, value) == value
+    return path not in _MATTERS or switches.get(switch, value) == value
 
 
 def _check_path(path: str, known: Set[str], origin: str) -> None:

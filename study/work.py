@@ -4,6 +4,7 @@ The search and the replication are works; the runner executes any work. A work d
 database; it never knows where or by what an attempt is executed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from study.records import Assignment, Measurement, Outcome
 
 class Work(Protocol):
     """Attempts to be made, one after the other, and their results."""
+
+    @property
+    def is_done(self) -> bool:
+        """True when every attempt that is to be made has ended."""
 
     def next(self) -> Assignment | None:
         """The next attempt to start; None when none can start now, and for good when none is running."""
@@ -24,6 +29,40 @@ class Work(Protocol):
 
     def lost(self, assignment: Assignment, *, reason: str) -> None:
         """Take note that the worker of an attempt was lost; the attempt is to be issued again."""
+
+
+class Sequence:
+    """Works one after the other: the next is made when the one before is done."""
+
+    def __init__(self, works: Iterator[Work]) -> None:
+        self._works = works
+        self._now = next(works, None)
+
+    @property
+    def is_done(self) -> bool:
+        """True when the last is done."""
+        while self._now is not None and self._now.is_done:
+            self._now = next(self._works, None)
+        return self._now is None
+
+    def next(self) -> Assignment | None:
+        """The next attempt of the work at hand, or of the first that is not done."""
+        return None if self.is_done or self._now is None else self._now.next()
+
+    def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
+        """As the work at hand decides."""
+        assert self._now is not None
+        return self._now.measured(assignment, measurement)
+
+    def ended(self, assignment: Assignment, outcome: Outcome) -> None:
+        """Tell the work at hand."""
+        assert self._now is not None
+        self._now.ended(assignment, outcome)
+
+    def lost(self, assignment: Assignment, *, reason: str) -> None:
+        """Tell the work at hand."""
+        assert self._now is not None
+        self._now.lost(assignment, reason=reason)
 
 
 class Stop:

@@ -1,6 +1,8 @@
 """MLflow as a projection of the study's database.
 
 projection.py  StudyRecord -> the runs that MLflow should hold; pure
+points.py      ... and their metric histories
+moments.py     ... and when everything happened
 mirror.py      sends what MLflow does not hold yet; the only file that knows MLflow
 worker.py      the mirror's own process, and the same as one command
 process.py     how a driver starts and ends that process; never waits for the tracking server

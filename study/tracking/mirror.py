@@ -8,7 +8,9 @@ points fall on themselves. One request a run, as long as MLflow's limits on its 
 import hashlib
 import os
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from itertools import zip_longest
 from pathlib import Path
@@ -40,8 +42,9 @@ _ARTIFACTS = "kge.artifacts"
 _REPORT = "kge.report"
 _PARENT = "mlflow.parentRunId"
 _MOST_POINTS, _MOST_PARAMS = 800, 100  # of one request; MLflow takes 1000 values, of them 100 parameters
+_PAGE = 200  # runs that are read at once: an answer must come within the timeout
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 500  # servers older than 3 take no more
-_TROUBLE = (MlflowException, RequestException, OSError)
+_TROUBLE = (MlflowException, RequestException, sqlite3.Error, OSError)
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 T = TypeVar("T")
@@ -77,7 +80,7 @@ def sync(record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None 
     """
     plan = project(record)
     try:
-        client = MlflowClient(tracking_uri=uri)
+        client = _client(uri)
         return _send(client, plan, _experiment(client, plan.experiment, uri, artifacts), report)
     except _TROUBLE as error:
         raise WorldError(f"tracking at {without_password(uri)}: must answer, got: {_one_line(error)}") from error
@@ -86,6 +89,16 @@ def sync(record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None 
 def without_password(uri: str) -> str:
     """The URI as it may be shown."""
     return re.sub(r"//[^/@]*@", "//***@", uri)
+
+
+def _client(uri: str) -> MlflowClient:
+    """MLflow's own client. A SQLite file that is new gets WAL: three times faster, and readers never wait."""
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    return MlflowClient(tracking_uri=uri)
 
 
 def _send(client: MlflowClient, plan: Plan, experiment: str, report: Path | None) -> SyncResult:
@@ -183,7 +196,7 @@ def _held(client: MlflowClient, experiment: str, created: str) -> dict[str, Run]
     runs: dict[str, Run] = {}
     token: str | None = None
     while True:
-        page = client.search_runs([experiment], f"tags.`{CREATED}` = '{created}'", page_token=token)
+        page = client.search_runs([experiment], f"tags.`{CREATED}` = '{created}'", max_results=_PAGE, page_token=token)
         for run in page:
             runs.setdefault(run.data.tags[KEY], run)
         token = page.token

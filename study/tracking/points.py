@@ -86,8 +86,8 @@ def replicate_points(record: StudyRecord, replicate: ReplicateRecord) -> Iterato
 
 
 def selectable_mrr(trial: TrialRecord) -> float:
-    """A failed trial can not be selected, however good it was before it broke."""
-    return -math.inf if trial.state is TrialState.FAIL or trial.best_mrr is None else trial.best_mrr
+    """Only what completed can be selected, however good another was before it was pruned or broke."""
+    return trial.best_mrr if trial.state is TrialState.COMPLETE and trial.best_mrr is not None else -math.inf
 
 
 def _replicate_statistics(replicates: Sequence[ReplicateRecord], *, time: float) -> Iterator[Point]:

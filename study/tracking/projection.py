@@ -159,6 +159,8 @@ def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord) -> DesiredRun:
 
 def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord) -> DesiredRun:
     selected, opened = selected_at(record, arm.name), opened_at(record, arm.name)
+    chosen = next((each.trial for each in record.selections if each.arm == arm.name), None)
+    winner = next((each for each in record.trials if (each.arm, each.number) == (arm.name, chosen)), None)
     own: dict[str, Value] = {
         "stage": "replicate",
         "state": replicate.state.value,
@@ -171,7 +173,7 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord) ->
         parent=_key(record, "arm", arm.name),
         name=f"{arm.name}/replicate-{replicate.index}",
         tags=_tags(_arm_tags(record, arm) | own),
-        params={},
+        params=_params(dict(winner.params) if winner else {}),
         points=tuple(replicate_points(record, replicate)),
         status=_STATUS[replicate.state],
         start=milliseconds(selected),
@@ -210,7 +212,7 @@ def _best_trial(trials: Sequence[TrialRecord], chosen: Selection | None) -> int 
     """The frozen one; before there is one, the best so far."""
     if chosen:
         return chosen.trial
-    candidates = (trial for trial in trials if trial.state.is_final and selectable_mrr(trial) > -math.inf)
+    candidates = (trial for trial in trials if selectable_mrr(trial) > -math.inf)
     best = max(candidates, key=lambda trial: (selectable_mrr(trial), -trial.number), default=None)
     return best.number if best else None
 

@@ -25,7 +25,7 @@ from study.records import StudyRecord
 from study.tracking.mirror import SyncResult, sync, without_password
 from study.tracking.process import artifact_folder, tracking_uri
 
-PERIOD = 3.0  # seconds between rounds, at least
+PERIOD = 5.0  # seconds between rounds, at least
 _SHARE = 0.1  # of the time that rounds may take
 _NICE = 10  # trials come first
 

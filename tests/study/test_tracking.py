@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,27 +20,36 @@ import pytest
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
-from study.errors import WorldError
+from study.database import sqlite_url
+from study.errors import UnknownStudyError, WorldError
+from study.history import study_record
 from study.records import FailureClass, StudyRecord, TrialState
 from study.tracking.mirror import KEY, SyncResult, sync, without_password
+from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
-from study.tracking.worker import mirror
+from study.tracking.worker import mirror, sync_command
 from tests.study import records_factory as factory
+from tests.study.saved_study import save
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
 NOTHING = SyncResult()
+SMALL: dict[str, Any] = {"models": ("complex",), "epochs": 4}  # two arms are enough for MLflow, which takes its time
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database with its tables made, which takes seconds; tests get copies."""
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)
-        assert MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments() is not None
+def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking database with its tables made, which takes seconds, and another study; tests get copies."""
+    file = tmp_path_factory.mktemp("mlflow") / "home" / "made.db"
+    sync(factory.finished(name="first", trials=1, replicates=0), uri=f"sqlite:///{file}", artifacts=file.parent)
     return file
+
+
+def copy(database: Path, to: Path) -> None:
+    """Through SQLite, since the file alone is not all of a database in WAL mode."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,12 @@ class Tracking:
 
 
 @pytest.fixture
-def tracking(empty_database: Path, tmp_path: Path) -> Tracking:
-    return new_tracking(empty_database, tmp_path, "mlflow.db")
+def tracking(made_database: Path, tmp_path: Path) -> Tracking:
+    return new_tracking(made_database, tmp_path, "mlflow.db")
 
 
-def new_tracking(empty_database: Path, folder: Path, name: str) -> Tracking:
-    shutil.copy(empty_database, folder / name)
+def new_tracking(made_database: Path, folder: Path, name: str) -> Tracking:
+    copy(made_database, folder / name)
     return Tracking(f"sqlite:///{folder / name}", folder / "mlartifacts")
 
 
@@ -180,7 +190,7 @@ def test_an_arm_shows_the_best_so_far_by_charged_trials() -> None:
         trials = [trial for trial in record.trials if trial.arm == arm.name]
         for step, trial in enumerate(trials, start=1):  # the factory runs an arm's trials in their order
             epochs += len(trial.curve)
-            if trial.state is not TrialState.FAIL:
+            if trial.state is TrialState.COMPLETE:
                 best = max([best, *(each.mrr for each in trial.curve)])
             rows.append((step, best, epochs))
         run = by_name(project(record))[arm.name]
@@ -201,17 +211,27 @@ def test_an_arm_shows_its_space_its_best_trial_and_its_replicates() -> None:
     tested = [dict(each.test_metrics) for each in record.replicate_records if each.arm == "transe.sans"]
     for name in ("mrr", "hits_at_1", "hits_at_3", "hits_at_10"):
         values = [metrics[name] for metrics in tested]
-        assert history(run, f"test_{name}_mean") == [(3, pytest.approx(mean(values)))]
-        assert history(run, f"test_{name}_std") == [(3, pytest.approx(stdev(values)))]
+        assert dict(history(run, f"test_{name}_mean")) == pytest.approx({3: mean(values)})
+        assert dict(history(run, f"test_{name}_std")) == pytest.approx({3: stdev(values)})
     assert run.status == "FINISHED"
+
+
+def test_a_replicate_shows_the_parameters_it_repeats_and_its_test() -> None:
+    record = factory.finished()
+    chosen = next(each for each in record.selections if each.arm == "transe.sans")
+    each = next(each for each in record.replicate_records if (each.arm, each.index) == ("transe.sans", 1))
+    plan = by_name(project(record))
+    run = plan["transe.sans/replicate-1"]
+    assert run.params == plan[f"transe.sans/{chosen.trial}"].params
+    assert (run.tags["stage"], run.tags["seed"]) == ("replicate", str(each.seed))
+    assert history(run, "test_hits_at_10") == [(each.best_epoch, dict(each.test_metrics)["hits_at_10"])]
+    assert history(run, "best_mrr") == [(each.best_epoch, each.valid_mrr)]
 
 
 def test_before_the_selection_the_best_trial_is_the_best_so_far() -> None:
     record = factory.running()
     run = by_name(project(record))["complex.sce"]
-    usable = [
-        t for t in record.trials if t.arm == "complex.sce" and t.state in {TrialState.COMPLETE, TrialState.PRUNED}
-    ]
+    usable = [t for t in record.trials if t.arm == "complex.sce" and t.state is TrialState.COMPLETE]
     assert run.tags["best_trial"] == str(max(usable, key=lambda trial: trial.best_mrr or 0).number)
     assert (run.status, run.end) == ("RUNNING", None)
     assert not history(run, "test_mrr_mean")
@@ -238,7 +258,7 @@ def test_histories_only_grow_at_their_end() -> None:
         for run in plan.runs:
             assert run.points == end[run.key].points[: len(run.points)]
             assert run.params == end[run.key].params
-    assert plan == project(record)
+    assert project(factory.as_of(record, last)) == project(record)
 
 
 def test_values_that_mlflow_would_refuse_or_distort() -> None:
@@ -272,10 +292,15 @@ def assert_holds(tracking: Tracking, record: StudyRecord) -> None:
         assert (found.status, found.start, found.end) == (run.status, run.start, run.end)
 
 
+def test_a_new_database_file_has_wal(made_database: Path) -> None:
+    with closing(sqlite3.connect(made_database)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_sending_twice_is_sending_once(tracking: Tracking) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     first = tracking.sync(record)
-    assert first.created == 29
+    assert first.created == 15
     assert first.points == sum(len(run.points) for run in project(record).runs)
     assert not first.refused
     assert_holds(tracking, record)
@@ -284,34 +309,45 @@ def test_sending_twice_is_sending_once(tracking: Tracking) -> None:
 
 
 def test_a_study_that_grew_is_the_same_as_one_sent_at_its_end(
-    tracking: Tracking, empty_database: Path, tmp_path: Path
+    tracking: Tracking, made_database: Path, tmp_path: Path
 ) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     last = max(opening.time for opening in record.openings)
-    for share in (0.01, 0.2, 0.35, 0.5, 0.8):
+    for share in (0.01, 0.2, 0.4):
         earlier = factory.as_of(record, record.created + share * (last - record.created))
         tracking.sync(earlier)
         assert_holds(tracking, earlier)
     tracking.sync(record)
     assert_holds(tracking, record)
-    at_once = new_tracking(empty_database, tmp_path, "other.db")
+    at_once = new_tracking(made_database, tmp_path, "other.db")
     at_once.sync(record)
     assert tracking.held(record.name) == at_once.held(record.name)
 
 
+def test_replicates_that_wait_for_their_test(tracking: Tracking) -> None:
+    record = factory.finished(**SMALL)
+    waiting = tuple(replace(each, test_metrics=(), ranks_file=None) for each in record.replicate_records)
+    trained = replace(record, replicate_records=waiting, openings=())
+    assert by_name(project(trained))["complex.sce"].status == "RUNNING"
+    tracking.sync(trained)
+    assert_holds(tracking, trained)
+    tracking.sync(record)
+    assert_holds(tracking, record)
+
+
 def test_only_what_is_new_is_sent(tracking: Tracking) -> None:
-    tracking.sync(factory.running())
-    earlier = project(factory.running())
-    result = tracking.sync(factory.finished())
-    new = sum(len(run.points) for run in project(factory.finished()).runs) - sum(
-        len(run.points) for run in earlier.runs
-    )
-    assert (result.created, result.points, result.params) == (8, new, 0)
-    assert result.updated == 1 + 4 + 4  # the study, the arms, the trials that were running
+    earlier, later = (project(record) for record in (factory.running(**SMALL), factory.finished(**SMALL)))
+    tracking.sync(factory.running(**SMALL))
+    result = tracking.sync(factory.finished(**SMALL))
+    assert result.created == 4
+    assert result.updated == 1 + 2 + 2  # the study, the arms, the trials that were running
+    for what in ("points", "params"):
+        before, after = (sum(len(getattr(run, what)) for run in plan.runs) for plan in (earlier, later))
+        assert getattr(result, what) == after - before
 
 
 def test_a_request_that_broke_half_way_is_repeated_without_doubles(tracking: Tracking) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     tracking.sync(record)
     run = tracking.search(record.name, "tags.arm = 'complex.sce' and tags.trial = '0'")[0]
     tracking.client.delete_tag(run.info.run_id, "kge.sent")
@@ -320,8 +356,8 @@ def test_a_request_that_broke_half_way_is_repeated_without_doubles(tracking: Tra
 
 
 def test_a_history_that_changed_before_its_end_is_sent_whole(tracking: Tracking) -> None:
-    record = factory.finished()
-    late = next(trial for trial in record.trials if trial.arm == "transe.sce" and trial.number == 0)
+    record = factory.finished(**SMALL)
+    late = next(trial for trial in record.trials if trial.arm == "complex.sce" and trial.number == 0)
     tracking.sync(replace(record, trials=tuple(trial for trial in record.trials if trial is not late)))
     tracking.sync(record)
     held = tracking.held(record.name)
@@ -331,29 +367,29 @@ def test_a_history_that_changed_before_its_end_is_sent_whole(tracking: Tracking)
 
 
 def test_values_that_others_wrote_do_not_stop_it(tracking: Tracking) -> None:
-    record = factory.running()
+    record = factory.running(**SMALL)
     tracking.sync(record)
     run = tracking.search(record.name, "tags.stage = 'study'")[0]
     tracking.client.log_batch(run.info.run_id, metrics=[Metric("mine", 1.0, 0, 0)])
     tracking.client.set_tag(run.info.run_id, "mlflow.note.content", "my note")
-    tracking.sync(factory.finished())
+    tracking.sync(factory.finished(**SMALL))
     found = tracking.client.get_run(run.info.run_id)
     assert found.data.metrics["mine"] == 1.0
     assert found.data.tags["mlflow.note.content"] == "my note"
 
 
 def test_a_run_that_was_deleted_comes_back(tracking: Tracking) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     tracking.sync(record)
     tracking.client.delete_run(
-        tracking.search(record.name, "tags.stage = 'arm' and tags.arm = 'transe.sce'")[0].info.run_id
+        tracking.search(record.name, "tags.stage = 'arm' and tags.arm = 'complex.sans'")[0].info.run_id
     )
     assert tracking.sync(record).created == 1
     assert_holds(tracking, record)
 
 
 def test_a_deleted_experiment_is_refused_in_one_sentence(tracking: Tracking) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     tracking.sync(record)
     experiment = tracking.client.get_experiment_by_name(record.name)
     assert experiment is not None
@@ -363,7 +399,7 @@ def test_a_deleted_experiment_is_refused_in_one_sentence(tracking: Tracking) -> 
 
 
 def test_a_later_study_of_the_same_name_has_runs_of_its_own(tracking: Tracking) -> None:
-    record = factory.finished(trials=1)
+    record = factory.finished(**SMALL | {"trials": 1})
     later = replace(record, created=record.created + 1000)
     tracking.sync(record)
     assert tracking.sync(later).created == len(project(record).runs)
@@ -375,29 +411,33 @@ def test_long_histories_and_many_parameters_stay_within_the_limits_of_a_request(
     params = tuple((f"option.{index}", index) for index in range(230))
     trials = tuple(replace(trial, params=params) for trial in record.trials[:1])
     record = replace(record, trials=trials, arms=record.arms[:1], selections=(), replicate_records=(), openings=())
+    begun = replace(
+        trials[0], state=TrialState.RUNNING, params=params[:120], curve=trials[0].curve[:1], reason="", ended=None
+    )
+    tracking.sync(replace(record, trials=(begun,)))
     assert tracking.sync(record).points > 2400
     assert_holds(tracking, record)
 
 
 def test_runs_are_found_by_tags(tracking: Tracking) -> None:
-    record = factory.finished()
+    record = factory.finished(**SMALL)
     tracking.sync(record)
 
     def found(query: str) -> int:
         return len(tracking.search(record.name, query))
 
-    assert found("tags.model = 'complex'") == 2 * (1 + 4 + 2)
+    assert found("tags.model = 'complex'") == 14
     assert found("tags.model = 'complex' and tags.stage = 'search'") == 8
-    assert found("tags.loss = 'sans' and tags.state = 'FAIL' and tags.failure = 'memory'") == 2
-    assert found("tags.stage = 'replicate' and metrics.test_mrr > 0") == 8
-    assert found("tags.objective = 'smoothed' and tags.stage = 'arm'") == 2
+    assert found("tags.loss = 'sans' and tags.state = 'FAIL' and tags.failure = 'memory'") == 1
+    assert found("tags.stage = 'replicate' and metrics.test_mrr > 0") == 4
+    assert found("tags.objective = 'smoothed' and tags.stage = 'arm'") == 1
     assert found("params.`optimizer.name` = 'adam' and tags.stage = 'search'") > 0
     best = tracking.search(record.name, "tags.stage = 'arm' and metrics.test_mrr_mean > 0")
     assert {run.data.tags["arm"] for run in best} == {arm.name for arm in record.arms}
 
 
 def test_the_study_file_and_the_report_are_artifacts(tracking: Tracking, tmp_path: Path) -> None:
-    record, report = factory.finished(trials=1), tmp_path / "report"
+    record, report = factory.finished(**SMALL | {"trials": 1}), tmp_path / "report"
     assert tracking.sync(record, report).artifacts == 2  # a report that is not there yet is no error
     report.mkdir()
     (report / "index.html").write_text("<p>1</p>")
@@ -415,7 +455,7 @@ def test_the_study_file_and_the_report_are_artifacts(tracking: Tracking, tmp_pat
 
 def test_trouble_with_files_does_not_hold_up_the_numbers(tracking: Tracking) -> None:
     tracking.artifacts.write_text("a file where a folder should be")
-    record = factory.finished(trials=1)
+    record = factory.finished(**SMALL | {"trials": 1})
     result = tracking.sync(record)
     assert len(result.refused) == 1
     assert "files of run two-by-two" in result.refused[0]
@@ -425,7 +465,7 @@ def test_trouble_with_files_does_not_hold_up_the_numbers(tracking: Tracking) -> 
 def test_a_server_that_is_not_there_is_an_error_of_the_world(tmp_path: Path) -> None:
     uri = f"http://user:secret@127.0.0.1:{free_port()}"
     with pytest.raises(WorldError, match="must answer") as caught:
-        sync(factory.finished(), uri=uri, artifacts=tmp_path)
+        sync(factory.finished(**SMALL), uri=uri, artifacts=tmp_path)
     assert "secret" not in str(caught.value)
 
 
@@ -452,10 +492,10 @@ class Served:
 
 
 @pytest.fixture
-def serve(empty_database: Path, tmp_path: Path) -> Iterator[Served]:
+def serve(made_database: Path, tmp_path: Path) -> Iterator[Served]:
     """Starts `mlflow server` on the same port and database each time it is called."""
     started: list[subprocess.Popen[bytes]] = []
-    shutil.copy(empty_database, tmp_path / "server.db")
+    copy(made_database, tmp_path / "server.db")
     port = str(free_port())
 
     def start() -> "subprocess.Popen[bytes]":
@@ -497,14 +537,14 @@ def test_a_killed_server_fails_the_sync_and_is_caught_up_with_when_it_is_back(
 ) -> None:
     server = serve.start()
     tracking = Tracking(serve.uri, tmp_path / "unused")
-    tracking.sync(factory.running())
+    tracking.sync(factory.running(**SMALL))
     kill(server)
     with pytest.raises(WorldError, match="must answer"):
-        tracking.sync(factory.finished())
+        tracking.sync(factory.finished(**SMALL))
     serve.start()
-    assert tracking.sync(factory.finished()).created == 8
-    assert_holds(tracking, factory.finished())
-    assert tracking.sync(factory.finished()) == NOTHING
+    assert tracking.sync(factory.finished(**SMALL)).created == 4
+    assert_holds(tracking, factory.finished(**SMALL))
+    assert tracking.sync(factory.finished(**SMALL)) == NOTHING
     assert not (tmp_path / "unused").exists()
     assert capfd.readouterr().out == ""
 
@@ -514,7 +554,7 @@ def test_a_server_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(WorldError, match="must answer"):
-            sync(factory.finished(), uri=uri, artifacts=tmp_path)
+            sync(factory.finished(**SMALL), uri=uri, artifacts=tmp_path)
 
 
 # -- the process ---------------------------------------------------------------------------------
@@ -555,3 +595,95 @@ def test_a_last_round_that_failed_is_told() -> None:
         raise WorldError("the server is away")
 
     assert not mirror(fail, lambda _: True)
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home folder with one study in its database."""
+
+    folder: Path
+    record: StudyRecord
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What a driver knows of it."""
+        database = sqlite_url(self.folder / self.record.name / "study.db")
+        return {"name": self.record.name, "home": self.folder, "database": database}
+
+    @property
+    def log(self) -> list[str]:
+        return (self.folder / self.record.name / "tracking.log").read_text().splitlines()
+
+    @property
+    def tracking(self) -> Tracking:
+        return Tracking(tracking_uri(self.folder), artifact_folder(self.folder))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    home = Home(tmp_path / "home", factory.finished(**SMALL))
+    (home.folder / home.record.name).mkdir(parents=True)
+    save(home.record, home.place["database"])
+    assert study_record(home.place["database"], home.record.name) == home.record
+    return home
+
+
+def test_the_process_sends_the_study_and_its_report_and_ends_when_told(home: Home) -> None:
+    report = home.folder / home.record.name / "report"
+    report.mkdir()
+    (report / "index.html").write_text("<p>report</p>")
+    assert Mirror.start(**home.place).finish(timeout=240)
+    assert_holds(home.tracking, home.record)
+    study = home.tracking.search(home.record.name, "tags.stage = 'study'")[0]
+    assert [each.path for each in home.tracking.client.list_artifacts(study.info.run_id, "report")]
+    assert len(home.log) == 2  # nothing of MLflow's own chatter
+    assert home.log[1].endswith("ended: all is sent")
+
+
+def test_the_process_survives_its_driver_for_one_last_round(home: Home, made_database: Path) -> None:
+    copy(made_database, home.folder / "mlflow.db")
+    script = (
+        "import sys, time; from pathlib import Path; from study.tracking.process import Mirror\n"
+        "mirror = Mirror.start(name=sys.argv[1], home=Path(sys.argv[2]), database=sys.argv[3])\n"
+        "print(mirror.pid, flush=True); time.sleep(600)"
+    )
+    arguments = [str(value) for value in home.place.values()]
+    with subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE) as driver:
+        assert driver.stdout is not None
+        mirror_process = int(driver.stdout.readline())
+        driver.kill()
+    while runs(mirror_process):
+        time.sleep(0.1)
+    assert_holds(home.tracking, home.record)
+    assert home.log[-1].endswith("ended: all is sent")
+
+
+def runs(pid: int) -> bool:
+    """False once the process has ended, even if nobody has asked for its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_the_process_says_when_it_could_not_send(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    assert not Mirror.start(**home.place).finish(timeout=240)
+    assert "must answer" in home.log[1]
+    assert home.log[-1].endswith("ended: `study sync two-by-two` sends what is missing")
+
+
+def test_a_process_that_does_not_end_in_time_is_ended(home: Home) -> None:
+    mirror_process = Mirror.start(**home.place)
+    assert not mirror_process.finish(timeout=0.01)
+    assert not runs(mirror_process.pid)
+
+
+def test_the_command_sends_a_study_from_nothing(home: Home, made_database: Path) -> None:
+    copy(made_database, home.folder / "mlflow.db")
+    assert sync_command(**home.place).created == 15
+    assert_holds(home.tracking, home.record)
+    assert sync_command(**home.place) == NOTHING
+    with pytest.raises(UnknownStudyError, match="unknown here"):
+        sync_command(**home.place | {"name": "other"})

@@ -1,0 +1,270 @@
+"""A study from its file to its report: search, freeze, replicate, open the test split, report.
+
+Every stage asks the database what is done already and does the rest, so `run` and `resume` are one way
+begun at different places, and being killed anywhere costs the epochs since the last validation.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from kge.catalog import load
+from kge.data import passport
+from kge.fitting import Evaluation
+from study import report
+from study.arms import Arms, Search
+from study.budget import Ledger
+from study.config import Resources, StudyConfig, parse_study
+from study.environment import environment
+from study.errors import StudyExistsError, UserError, WorldError
+from study.history import study_record, trial_records
+from study.opening import TestJob, open_test, record_test
+from study.records import Selection
+from study.replicate import ReplicateWork
+from study.runner import Cluster, Slots
+from study.search import SearchWork
+from study.selection import freeze
+from study.site import Site
+from study.space import Space, compose_all
+from study.store import Registration, Store
+from study.tracking.process import Mirror
+from study.trial import rank_test_split
+from study.work import ArmProgress, Sequence, Stop, Work
+
+LOST = "another driver has taken the study over"
+MIRROR_PATIENCE = 120.0  # seconds that a finished study waits for MLflow's last round; an interrupted one waits less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audience:
+    """Who is told: of an arm's progress, and of the study's in sentences."""
+
+    progress: Callable[[ArmProgress], None]
+    say: Callable[[str], None]
+
+
+def run(config: StudyConfig, site: Site, *, address: str, audience: Audience) -> bool:
+    """Begin a study and bring it to its report; False when it was interrupted before."""
+    if site.has_study():
+        raise StudyExistsError(f"study {site.name!r} exists; `study resume {site.name}` continues it")
+    registration = declare(config, site.name)
+    stop = Stop()
+    with stopping(stop), Cluster(address=address, slots=slots(config.resources), stop=stop) as cluster:
+        cluster.connect()  # the last thing that can refuse the study before anything is written
+        site.folder.mkdir(parents=True, exist_ok=True)
+        with closing(Store(site.database)) as store:
+            store.register_study(registration)
+            with driving(site, store, stop), cluster:
+                return Drive(site, store, registration, cluster, stop, audience).search_to_report()
+
+
+def resume(site: Site, *, address: str, audience: Audience, search: bool = True) -> bool:
+    """Take a study up where it is and bring it to its report; without search, the search must have ended."""
+    stop = Stop()
+    with closing(site.open()) as store:
+        registration = store.registration(site.name)
+        resources = parse_study(registration.spec, f"study {site.name}").resources
+        with stopping(stop), driving(site, store, stop):
+            _check_dataset(registration)
+            with Cluster(address=address, slots=slots(resources), stop=stop) as cluster:
+                drive = Drive(site, store, registration, cluster, stop, audience)
+                return drive.search_to_report() if search else drive.replicate_to_report()
+
+
+def declare(config: StudyConfig, name: str) -> Registration:
+    """All that is fixed when a study begins; composes and checks every space, loads the data set."""
+    spaces = compose_all(config)
+    return Registration(
+        name=name,
+        spec=config.text,
+        spec_sha256=config.sha256,
+        seed=config.seed,
+        dataset=config.dataset,
+        passport=passport(load(config.dataset)),
+        arms=config.arms,
+        spaces=tuple(spaces[arm.name].card() for arm in config.arms),
+        budget=config.budget,
+        budget_unit=config.budget_unit,
+        replicates=config.replicates,
+        environment=environment(),
+        created=time.time(),
+    )
+
+
+def slots(resources: Resources) -> Slots:
+    """What a study file asks of a cluster for each trial."""
+    return Slots(cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial, max_concurrent=resources.max_concurrent)
+
+
+@contextmanager
+def stopping(stop: Stop) -> Iterator[None]:
+    """Make the first SIGINT or SIGTERM a request to stop; the second does what it always does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, _: FrameType | None) -> None:
+        stop(signal.Signals(number).name)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def driving(site: Site, store: Store, stop: Stop) -> Iterator[None]:
+    """Be the study's one driver, with a log of its own."""
+    with store.lease(site.name).held(on_lost=lambda: stop(LOST)), logged(site.folder / "driver.log"):
+        yield
+
+
+@contextmanager
+def logged(file: Path) -> Iterator[None]:
+    """Send what programs log and print to a file; the terminal is for the study."""
+    with file.open("a", buffering=1) as stream:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        try:
+            with redirect_stdout(stream), redirect_stderr(stream):
+                yield
+        finally:
+            root.removeHandler(handler)
+
+
+class Drive:
+    """One driver's way through a study; each stage returns False when it was told to stop."""
+
+    def __init__(
+        self,
+        site: Site,
+        store: Store,
+        registration: Registration,
+        cluster: Cluster,
+        stop: Stop,
+        audience: Audience,
+    ) -> None:
+        self._site = site
+        self._store = store
+        self._study = registration
+        self._config = parse_study(registration.spec, f"study {site.name}")
+        self._cluster = cluster
+        self._stop = stop
+        self._audience = audience
+        cards = {card.arm: card for card in registration.spaces}
+        self._spaces = {arm.name: Space.of(arm, cards[arm.name]) for arm in registration.arms}
+
+    def search_to_report(self) -> bool:
+        """Every stage."""
+        with self._mirrored(), self._arms() as arms:
+            return self._train(self._works(arms)) and self._test() and self._report()
+
+    def replicate_to_report(self) -> bool:
+        """Every stage but the search, which must have ended."""
+        with self._mirrored(), self._arms() as arms:
+            if not self._search(arms).is_done:
+                name = self._site.name
+                raise UserError(f"study {name!r}: its search must have ended; `study resume {name}` goes on with it")
+            return self._train(iter([self._replication(arms)])) and self._test() and self._report()
+
+    def _works(self, arms: Arms) -> Iterator[Work]:
+        yield self._search(arms)
+        yield self._replication(arms)
+
+    def _train(self, works: Iterator[Work]) -> bool:
+        work = Sequence(works)
+        if not work.is_done:
+            self._cluster.execute(work)
+        return self._goes_on()
+
+    def _search(self, arms: Arms) -> SearchWork:
+        study = self._study
+        return SearchWork(
+            study=study.name,
+            folder=self._site.folder,
+            store=self._store,
+            arms=arms,
+            spaces=self._spaces,
+            ledger=Ledger(arms=self._spaces, budget=study.budget, unit=study.budget_unit),
+            pruning=self._config.pruning,
+            listen=self._audience.progress,
+        )
+
+    def _replication(self, arms: Arms) -> ReplicateWork:
+        """Freezes the selections first."""
+        return ReplicateWork(
+            study=self._study.name,
+            seed=self._study.seed,
+            folder=self._site.folder,
+            store=self._store,
+            selections=self._freeze(arms),
+            replicates=self._study.replicates,
+            listen=self._audience.progress,
+        )
+
+    def _freeze(self, arms: Arms) -> list[Selection]:
+        trials = trial_records(self._store, arms, self._study)
+        folder, study = self._site.folder, self._study.name
+        selections = freeze(self._store, study=study, folder=folder, spaces=self._spaces, trials=trials)
+        for arm in self._spaces.keys() - {selection.arm for selection in selections}:
+            self._audience.say(f"{arm}: no trial completed, so there is nothing to select and nothing to replicate")
+        return selections
+
+    def _test(self) -> bool:
+        folder, study = self._site.folder, self._study.name
+        jobs = open_test(self._store, study=study, folder=folder, selections=self._store.selections(study))
+        device = slots(self._config.resources).device
+
+        def rank(job: TestJob) -> Evaluation:
+            return rank_test_split(job.checkpoint, job.dataset, device=device)
+
+        if jobs:
+            self._audience.say(f"ranking the test split: {len(jobs)} replicates")
+            for job, evaluation in self._cluster.map(rank, jobs):
+                record_test(self._store, study=study, folder=folder, job=job, evaluation=evaluation)
+        return self._goes_on()
+
+    def _report(self) -> bool:
+        report.build(study_record(self._site.database, self._study.name), self._site.folder / "report")
+        self._audience.say(f"report: {self._site.folder / 'report' / 'index.html'}")
+        return True
+
+    def _goes_on(self) -> bool:
+        if self._stop.reason == LOST:
+            raise WorldError(f"study {self._site.name!r}: {LOST}")
+        return self._stop.reason is None
+
+    @contextmanager
+    def _arms(self) -> Iterator[Arms]:
+        search = Search(seed=self._study.seed, config=self._config.search, spaces=self._spaces)
+        with closing(Arms(self._site.database, self._study.name, search)) as arms:
+            yield arms
+
+    @contextmanager
+    def _mirrored(self) -> Iterator[None]:
+        """MLflow follows in a process of its own and never holds the study up."""
+        mirror = Mirror.start(name=self._study.name, home=self._site.home, database=self._site.database)
+        try:
+            yield
+        finally:
+            patience = MIRROR_PATIENCE if self._stop.reason is None else MIRROR_PATIENCE / 10
+            if not mirror.finish(timeout=patience):
+                self._audience.say(f"MLflow is not up to date; `study sync {self._study.name}` sends the rest")
+
+
+def _check_dataset(registration: Registration) -> None:
+    found, declared = load(registration.dataset).fingerprint, registration.passport["fingerprint"]
+    if found != declared:
+        raise UserError(
+            f"data set {registration.dataset!r}: must be the one that the study began with"
+            f" (fingerprint {str(declared)[:12]}), got {found[:12]}"
+        )

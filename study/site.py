@@ -1,0 +1,63 @@
+"""Where a study lives: a folder of its own below a home folder, and a database.
+
+HOME/NAME/study.db  trials/  replicates/  ranks/  selection.json  report/  driver.log
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from study.database import sqlite_url
+from study.errors import UnknownStudyError, UserError
+from study.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One study's place. Paths are absolute: workers have working folders of their own."""
+
+    name: str
+    home: Path
+    database: str
+
+    @property
+    def folder(self) -> Path:
+        """The study's own folder."""
+        return self.home / self.name
+
+    def has_study(self) -> bool:
+        """True when a study of this name has been registered; creates nothing."""
+        if self._file is not None and not self._file.exists():
+            return False
+        with suppress(UnknownStudyError):
+            store = Store(self.database)
+            try:
+                store.registration(self.name)
+            finally:
+                store.close()
+            return True
+        return False
+
+    def open(self) -> Store:
+        """The store of a study that exists; UnknownStudyError otherwise."""
+        if self._file is not None and not self._file.exists():
+            known = sorted(file.parent.name for file in self.home.glob("*/study.db"))
+            raise UnknownStudyError(
+                f"study {self.name!r} is unknown in {self.home} (known: {', '.join(known) or 'none'})"
+            )
+        return Store(self.database)
+
+    @property
+    def _file(self) -> Path | None:
+        file = self.folder / "study.db"
+        return file if self.database == sqlite_url(file) else None
+
+
+def site(name: str, *, home: Path | None = None, database: str | None = None) -> Site:
+    """The place of a study by options, else by KGE_STUDY_HOME and KGE_STUDY_DATABASE, else ./runs and SQLite."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise UserError(f"study name: must be the name of a folder, got {name!r}")
+    root = (home or Path(os.environ.get("KGE_STUDY_HOME") or "runs")).resolve()
+    url = database or os.environ.get("KGE_STUDY_DATABASE") or sqlite_url(root / name / "study.db")
+    return Site(name=name, home=root, database=url)

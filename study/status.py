@@ -1,0 +1,67 @@
+"""Where a study stands, in words: trials and charges of each arm, parity, replicates, and who drives it."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from study.budget import UNITS, Ledger, Stake
+from study.lease import Owner
+from study.records import ReplicateRecord, StudyRecord, TrialRecord, TrialState
+
+
+def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
+    """The status, line by line."""
+    yield f"study {record.name}: data set {record.dataset}, {_driver(record, owner)}"
+    ledger = _ledger(record)
+    for arm in record.arms:
+        trials = [trial for trial in record.trials if trial.arm == arm.name]
+        replicates = [each for each in record.replicate_records if each.arm == arm.name]
+        yield ""
+        yield f"{arm.name}"
+        yield f"  trials      {_states(trials)} of {ledger.limit:g}"
+        spent = ledger.spent(arm.name)
+        yield f"  charged     {spent.trials} trials, {spent.epochs} epochs, {spent.device_seconds:.1f} device-seconds"
+        yield f"  best mrr    {_best(trials)}"
+        yield f"  replicates  {_replicates(replicates)} of {record.replicates}"
+    yield ""
+    parity = ledger.parity()
+    yield "parity (largest over smallest spending): " + ", ".join(f"{unit} {parity[unit]:.3g}" for unit in UNITS)
+
+
+def _ledger(record: StudyRecord) -> Ledger:
+    ledger = Ledger(arms=(arm.name for arm in record.arms), budget=record.budget, unit=record.budget_unit)
+    for trial in record.trials:
+        ledger.put(Stake(arm=trial.arm, trial=trial.number, running=not trial.state.is_final, cost=trial.cost))
+    return ledger
+
+
+def _driver(record: StudyRecord, owner: Owner | None) -> str:
+    if owner is not None and owner.is_alive:
+        return f"driven by process {owner.pid} on {owner.host}"
+    return "no driver is running" if _is_finished(record) else f"no driver is running: `study resume {record.name}`"
+
+
+def _is_finished(record: StudyRecord) -> bool:
+    tested = {each.arm for each in record.replicate_records if each.test_metrics}
+    selected = {each.arm for each in record.selections}
+    states = [trial.state for trial in record.trials] + [each.state for each in record.replicate_records]
+    ended = all(state.is_final for state in states)
+    return ended and bool(record.trials) and _ledger(record).next_arm() is None and selected <= tested
+
+
+def _states(trials: list[TrialRecord]) -> str:
+    counts = Counter(trial.state for trial in trials)
+    return ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state]) or "none"
+
+
+def _best(trials: list[TrialRecord]) -> str:
+    best = max(
+        (trial for trial in trials if trial.best_mrr is not None), key=lambda each: each.best_mrr or 0, default=None
+    )
+    return f"{best.best_mrr:.4f} (trial {best.number}, epoch {best.best_epoch})" if best else "-"
+
+
+def _replicates(replicates: list[ReplicateRecord]) -> str:
+    counts = Counter(each.state for each in replicates)
+    states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state]) or "none"
+    tested = sum(bool(each.test_metrics) for each in replicates)
+    return f"{states}, {tested} tested" if tested else states

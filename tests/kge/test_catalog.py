@@ -1,0 +1,128 @@
+"""Named data sets: offline folder, checksums, cache, names that are not known; and the built-in graph."""
+
+import gzip
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kge import catalog, synthetic
+from kge.data import from_names, read_folder
+from kge.errors import DataError
+from kge.fitting import fit
+from tests.kge import graphs
+from tests.kge.test_data import NAMES, _text
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalog of one data set `tiny`, whose files lie in an offline folder; downloads would fail."""
+    sha256 = {split: hashlib.sha256(_text(split).encode()).hexdigest() for split in NAMES}
+    source = catalog.Source(url=(tmp_path / "nowhere").as_uri(), sha256=sha256)
+    monkeypatch.setattr(catalog, "SOURCES", {"tiny": source})
+    monkeypatch.setenv("KGE_DATA_DIR", str(tmp_path / "offline"))
+    monkeypatch.setenv("KGE_CACHE_DIR", str(tmp_path / "cache"))
+    return graphs.write_folder(tmp_path / "offline" / "tiny", NAMES, suffix=".txt")
+
+
+def test_the_offline_folder_serves_a_verified_copy(offline: Path) -> None:
+    graph = catalog.load("tiny")
+    assert graph.name == "tiny"
+    assert graph.fingerprint == from_names("x", NAMES).fingerprint
+    train = offline / "train.txt"
+    (offline / "train.txt.gz").write_bytes(gzip.compress(train.read_bytes()))
+    train.unlink()
+    assert catalog.load("tiny").fingerprint == graph.fingerprint
+    assert not (offline.parents[1] / "cache").exists()
+
+
+@pytest.mark.parametrize("split", NAMES)
+def test_a_changed_file_is_refused(split: str, offline: Path) -> None:
+    path = offline / f"{split}.txt"
+    path.write_text(path.read_text() + "a\tlikes\ta\n")
+    with pytest.raises(DataError, match=rf"{split}\.txt: sha256 of the uncompressed file must be \w+, got \w+$"):
+        catalog.load("tiny")
+
+
+def test_a_damaged_or_missing_offline_file_is_refused(offline: Path) -> None:
+    (offline / "valid.txt").unlink()
+    with pytest.raises(DataError, match=r"must hold exactly one of valid\.tsv, .* got none$"):
+        catalog.load("tiny")
+    (offline / "valid.txt.gz").write_bytes(gzip.compress(_text("valid").encode())[:-9])
+    with pytest.raises(DataError, match=r"valid\.txt\.gz: must be a whole gzip file, got"):
+        catalog.load("tiny")
+
+
+def test_a_download_is_verified_and_kept(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream, cache = offline.parents[1] / "nowhere", offline.parents[1] / "cache" / "tiny"
+    offline.rename(upstream)
+    assert catalog.fetch("tiny") == cache
+    assert sorted(path.name for path in cache.iterdir()) == ["test.txt", "train.txt", "valid.txt"]
+    shutil.rmtree(upstream)
+    assert catalog.load("tiny").fingerprint == from_names("x", NAMES).fingerprint
+    monkeypatch.delenv("KGE_DATA_DIR")
+    assert catalog.fetch("tiny") == cache
+
+
+def test_a_wrong_download_leaves_nothing_behind(offline: Path) -> None:
+    upstream = offline.parents[1] / "nowhere"
+    offline.rename(upstream)
+    (upstream / "test.txt").write_text("a\tlikes\ta\n")
+    with pytest.raises(DataError, match=r"test\.txt: sha256 must be \w+, got \w+$"):
+        catalog.load("tiny")
+    assert not (offline.parents[1] / "cache").exists()
+
+
+def test_a_download_that_fails_says_what_to_do(offline: Path) -> None:
+    shutil.rmtree(offline)
+    with pytest.raises(DataError, match=r"train\.txt: cannot be downloaded \(.*\); put the files into a folder and name"):
+        catalog.load("tiny")
+
+
+def test_an_interrupted_cache_is_fetched_again(offline: Path) -> None:
+    offline.rename(offline.parents[1] / "nowhere")
+    cache = offline.parents[1] / "cache" / "tiny"
+    cache.mkdir(parents=True)
+    (cache / "train.txt").write_text("half")
+    assert catalog.load("tiny").fingerprint == from_names("x", NAMES).fingerprint
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    sentence = r"^unknown dataset 'fb15k237': must be a folder or one of fb15k-237, wn18rr, synthetic; did you mean 'fb15k-237'\?$"
+    with pytest.raises(DataError, match=sentence):
+        catalog.load("fb15k237")
+
+
+def test_a_folder_is_loaded_by_its_path(tmp_path: Path) -> None:
+    folder = graphs.write_folder(tmp_path / "mine", NAMES)
+    assert catalog.load(str(folder)).fingerprint == read_folder(folder).fingerprint
+
+
+def test_the_built_in_graph_is_the_same_every_time() -> None:
+    assert synthetic.triples() == synthetic.triples()
+    assert catalog.load("synthetic").fingerprint == "ff695d15f8d3d201cddc8221cd5e0a04ebaeb5f59375ff99453d5ba63c162cd4"
+    assert synthetic.triples(seed=1) != synthetic.triples()
+
+
+def test_the_built_in_graph_has_the_patterns_that_it_promises() -> None:
+    splits = synthetic.triples()
+    every = [fact for facts in splits.values() for fact in facts]
+    facts = set(every)
+    assert len(facts) == len(every)  # no fact is in two splits
+    inverse = {"parent_of": "child_of", "grandparent_of": "grandchild_of"}
+    inverse |= {name: name for name in ("spouse", "sibling", "cousin")}
+    assert all((t, inverse[r], h) in facts for h, r, t in facts if r in inverse)
+    parents = {(child, parent) for child, r, parent in facts if r == "child_of"}
+    for h, r, t in facts:
+        if r == "uncle_or_aunt_of":
+            assert any((h, "sibling", parent) in facts for child, parent in parents if child == t)
+    seen = {entity for h, _, t in splits["train"] for entity in (h, t)}
+    assert all({h, t} <= seen for split in ("valid", "test") for h, _, t in splits[split])
+
+
+def test_embeddings_learn_the_built_in_graph() -> None:
+    paths = {"model.dim": 64, "model.init.std": 0.1, "training": {"batch_size": 128, "max_epochs": 12}}
+    paths |= {"optimizer.lr": 0.3, "validation.every": 12, "model.reciprocal": True}
+    (validation,) = fit(graphs.config(paths, name="synthetic"), catalog.load("synthetic").sealed(), directory=None)
+    assert validation.mrr > 0.8

@@ -1,0 +1,120 @@
+"""The fused softmax cross-entropy against its naive twin: the loss's own rows and autograd."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+from kge.kernels import softmax_cross_entropy
+from kge.losses.sce_ls import SCELabelSmoothing
+
+B, E, D = 9, 13, 6
+
+
+class Result(NamedTuple):
+    value: Tensor
+    grad_query: Tensor
+    grad_candidates: Tensor
+
+
+def _inputs(dtype: torch.dtype, *, rows: int = B, entities: int = E, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    query = scale * torch.randn(rows, D, dtype=dtype, generator=generator)
+    candidates = torch.randn(entities, D, dtype=dtype, generator=generator)
+    target = torch.randint(3, (rows,), generator=generator)  # few targets: they repeat
+    return query, candidates, target
+
+
+def _weight(dtype: torch.dtype, *, weighted: bool) -> Tensor | None:
+    return 3 * torch.rand(B, dtype=dtype, generator=torch.Generator().manual_seed(1)) if weighted else None
+
+
+def _gradients(loss: Tensor, query: Tensor, candidates: Tensor) -> Result:
+    loss.backward()
+    assert query.grad is not None
+    assert candidates.grad is not None
+    return Result(loss.detach(), query.grad, candidates.grad)
+
+
+def _fused(
+    query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float, bfloat16: bool = False
+) -> Result:
+    query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
+    loss = softmax_cross_entropy(query, candidates, target, weight, smoothing=smoothing, bfloat16=bfloat16)
+    return _gradients(3 * loss, query, candidates)
+
+
+def _naive(query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float) -> Result:
+    query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
+    rows = SCELabelSmoothing(smoothing=smoothing).rows(query @ candidates.T, target)
+    return _gradients(3 * (rows.sum() if weight is None else rows @ weight), query, candidates)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fused_equals_naive(dtype: torch.dtype, smoothing: float, weighted: bool) -> None:
+    inputs, weight = _inputs(dtype), _weight(dtype, weighted=weighted)
+    fused = _fused(*inputs, weight, smoothing=smoothing)
+    naive = _naive(*inputs, weight, smoothing=smoothing)
+    tolerance = 1e-12 if dtype is torch.float64 else 2e-5
+    for mine, twin in zip(fused, naive, strict=True):
+        assert mine.dtype is dtype
+        torch.testing.assert_close(mine, twin, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_bfloat16_is_near_and_keeps_float32_gradients(smoothing: float, weighted: bool) -> None:
+    inputs, weight = _inputs(torch.float32), _weight(torch.float32, weighted=weighted)
+    fused = _fused(*inputs, weight, smoothing=smoothing, bfloat16=True)
+    naive = _naive(*inputs, weight, smoothing=smoothing)
+    for mine, twin in zip(fused, naive, strict=True):
+        assert mine.dtype is torch.float32
+        assert (mine - twin).norm() < 0.02 * twin.norm()
+
+
+def test_bfloat16_gradients_are_unbiased_enough_to_train() -> None:
+    query, candidates, target = _inputs(torch.float32, rows=400, entities=300)
+    fused = _fused(query, candidates, target, None, smoothing=0.0, bfloat16=True)
+    naive = _naive(query, candidates, target, None, smoothing=0.0)
+    for mine, twin in zip(fused[1:], naive[1:], strict=True):
+        assert torch.nn.functional.cosine_similarity(mine.flatten(), twin.flatten(), dim=0) > 0.999
+
+
+def test_gradients_are_finite_differences() -> None:
+    query, candidates, target = _inputs(torch.float64)
+    weight = _weight(torch.float64, weighted=True)
+
+    def function(q: Tensor, c: Tensor) -> Tensor:
+        return softmax_cross_entropy(q, c, target, weight, smoothing=0.3, bfloat16=False)
+
+    assert gradcheck(function, (query.requires_grad_(), candidates.requires_grad_()))
+
+
+def test_the_kept_block_does_not_leak_between_calls() -> None:
+    first, second = _inputs(torch.float32), _inputs(torch.float32, scale=2.0)
+    alone = _fused(*first, None, smoothing=0.3)
+    query, candidates = first[0].clone().requires_grad_(), first[1].clone().requires_grad_()
+    pending = softmax_cross_entropy(query, candidates, first[2], None, smoothing=0.3, bfloat16=False)
+    _fused(*second, None, smoothing=0.0)  # the same block is filled anew before `pending` goes backward
+    interleaved = _gradients(3 * pending, query, candidates)
+    for mine, twin in zip(interleaved, alone, strict=True):
+        assert torch.equal(mine, twin)
+
+
+def test_extreme_scores_give_the_right_gradients() -> None:
+    inputs = _inputs(torch.float32, scale=200.0)
+    fused, naive = _fused(*inputs, None, smoothing=0.1), _naive(*inputs, None, smoothing=0.1)
+    assert torch.isfinite(fused.value)
+    for mine, twin in zip(fused[1:], naive[1:], strict=True):
+        torch.testing.assert_close(mine, twin, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_nan_reaches_the_value(place: int) -> None:
+    inputs = _inputs(torch.float32)
+    inputs[place][0, 0] = float("nan")
+    assert torch.isnan(softmax_cross_entropy(*inputs, None, smoothing=0.0, bfloat16=False))

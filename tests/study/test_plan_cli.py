@@ -1,0 +1,130 @@
+"""`study plan` through the front door: what it says, what it refuses, and that it leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import cli
+from tests.study.study_files import VALID, changed, line_of, write
+
+Captured = pytest.CaptureFixture[str]
+
+
+def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of a command line."""
+    monkeypatch.setattr(sys, "argv", ["study", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.fixture
+def nothing_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder; the test fails if it ends with more than its study file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KGE_STUDY_HOME", raising=False)
+    return tmp_path
+
+
+def test_the_plan_of_a_study(nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    write(nothing_written, VALID)
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    said = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert lines[0].startswith("study small: data set synthetic, seed 7, sha256 ")
+    assert "arm model loss training type objective tuned" in lines
+    assert any(line.startswith("transe-l1.ns transe ns negative_sampling p_d ") for line in lines)
+    assert "p_d complex.sce, complex.ns, transe-l1.sce, transe-l1.ns" in lines
+    shared, own = " ".join(said.split()).split("Only in complex.ns:")
+    assert "optimizer.lr float in [0.001, 1], log" in shared
+    assert "loss.margin" not in shared
+    assert "loss.normalize fixed at mean" in own
+    assert "Only in transe-l1.ns:" in own
+    assert "Budget of each arm: 4 trials, the first 2 drawn alike in all arms, then tpe." in lines
+    assert "Pruning: within each arm, at 2, 6, ... epochs the best 1/3 go on." in lines
+    assert "Trainings: 4 arms x 4 trials + 4 arms x 2 replicates = 24." in lines
+    assert "Epochs: 72 at most." in lines
+    assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
+
+
+def test_a_tuned_number_of_epochs_counts_with_its_highest(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    tuned = "spaces:\n  training.max_epochs: {int: [10, 50]}\n"
+    write(nothing_written, changed(("  training.max_epochs: 3\n", ""), ("spaces:\n", tuned)))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert "Epochs: 1200 at most." in capsys.readouterr().out
+
+
+def test_built_in_studies_have_plans(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    assert study(monkeypatch, "plan", "demo") == 0
+    assert "study demo: data set synthetic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "piece", "sentence"),
+    [
+        ("seed: 7", "seed: [7", "arms:", "must be YAML"),
+        ("[sce, {", "[scs, {", "losses", "arms.losses[0]: unknown loss 'scs'"),
+        ("trials: 4", "trials: 0", "budget", "budget.trials: must be > 0, got 0"),
+        ("model.dim: 32", "model.dim: 33", "model.dim", "fixed.model.dim: must be even for complex"),
+        ("model.dim: 32", "modl.dim: 32", "modl.dim", "fixed.modl.dim: unknown key 'modl.dim'"),
+    ],
+)
+def test_a_bad_study_is_one_line_and_exit_code_2(
+    nothing_written: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    old: str,
+    new: str,
+    piece: str,
+    sentence: str,
+) -> None:
+    text = changed((old, new))
+    write(nothing_written, text)
+    assert study(monkeypatch, "plan", "small.yaml") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"error: small.yaml:{line_of(text, piece)}: {sentence}")
+    assert said.err.count("\n") == 1
+    assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
+
+
+def test_an_unknown_study_is_one_line_and_exit_code_2(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert study(monkeypatch, "plan", "demoo") == 2
+    assert capsys.readouterr().err.startswith("error: unknown study file or built-in study 'demoo' (known: demo, ")
+
+
+def test_debug_shows_where_an_error_came_from(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert study(monkeypatch, "--debug", "plan", "demoo") == 2
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said
+    assert said.splitlines()[-1].startswith("error: unknown study file")
+
+
+def test_the_schema_is_json_with_every_key(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    assert study(monkeypatch, "schema") == 0
+    keys = json.loads(capsys.readouterr().out)["properties"].keys()
+    assert {"name", "dataset", "arms", "budget", "search", "pruning", "fixed", "spaces", "resources"} <= keys
+
+
+def test_help_needs_none_of_the_heavy_packages() -> None:
+    program = (
+        "import sys, study.cli\n"
+        "try:\n    study.cli.study(['--help'])\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'ray', 'optuna', 'mlflow', 'sqlalchemy', 'pydantic', 'numpy'} & sys.modules.keys()\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "plan" in done.stdout

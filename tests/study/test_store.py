@@ -1,0 +1,279 @@
+"""The database: every record comes back as it went in, twice written is once written, one driver at a time."""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from study import database
+from study.database import retried, sqlite_url
+from study.errors import StudyExistsError, StudyLockedError, UnknownStudyError, WorldError
+from study.records import (
+    Arm,
+    Cost,
+    Dimension,
+    FailureClass,
+    Measurement,
+    Opening,
+    Outcome,
+    ReplicateRecord,
+    Selection,
+    SpaceCard,
+    TrialState,
+)
+from study.store import AttemptRecord, Registration, Store
+
+ARM = Arm(
+    name="complex.sce",
+    dataset="synthetic",
+    model="complex",
+    loss="sce",
+    training_type="one_vs_all",
+    objective="p_d",
+    fixed=(("model.dim", 32), ("model.reciprocal", False)),
+)
+CARD = SpaceCard(
+    arm=ARM.name,
+    tuned=(
+        Dimension(path="optimizer.lr", kind="float", low=1e-3, high=1.0, log=True),
+        Dimension(path="regularizer.p", kind="categorical", choices=(1, 2.5, "two", None, True)),
+    ),
+    fixed=(("model.dim", 32), ("early_stopping.patience", None)),
+)
+STUDY = Registration(
+    name="s",
+    spec="name: s\n",
+    spec_sha256="0" * 64,
+    seed=2**63 - 1,
+    dataset="synthetic",
+    passport={"entities": 3, "nested": {"ratio": 0.1}},
+    arms=(ARM,),
+    spaces=(CARD,),
+    budget=Cost(trials=3),
+    budget_unit="trials",
+    replicates=2,
+    environment={"python": "3"},
+    created=1_760_000_000.125,
+)
+MEASURED = Measurement(
+    arm=ARM.name,
+    trial=0,
+    epoch=5,
+    mrr=1 / 3,
+    metrics=(("hits_at_10", 0.1), ("mean_rank", math.inf)),
+    loss=0.7,
+    epochs=5,
+    device_seconds=1.25,
+    time=100.5,
+)
+
+
+def postgres() -> str:
+    """A database for tests, emptied before each; none on most machines."""
+    url = os.environ.get("KGE_TEST_POSTGRES")
+    if not url:
+        pytest.skip("KGE_TEST_POSTGRES names no database")
+    engine = sa.create_engine(url)
+    tables = sa.MetaData()
+    tables.reflect(engine)
+    tables.drop_all(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return sqlite_url(tmp_path / "study.db") if request.param == "sqlite" else postgres()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = Store(url)
+    yield opened
+    opened.close()
+
+
+def test_a_study_comes_back_as_it_was_declared(store: Store) -> None:
+    store.register_study(STUDY)
+    assert store.registration("s") == STUDY
+    assert store.study_names() == ["s"]
+
+
+def test_a_name_is_taken_once_but_a_repeated_write_is_the_same_write(store: Store) -> None:
+    store.register_study(STUDY)
+    store.register_study(STUDY)
+    with pytest.raises(StudyExistsError, match="`study resume s` continues it"):
+        store.register_study(replace(STUDY, created=STUDY.created + 1))
+
+
+def test_an_unknown_study_is_refused_with_the_known_names(store: Store) -> None:
+    store.register_study(STUDY)
+    with pytest.raises(UnknownStudyError, match=r"study 'other' is unknown here \(known: s\)"):
+        store.registration("other")
+
+
+def test_an_epoch_is_charged_once_and_measured_again_it_is_waste(store: Store) -> None:
+    again = replace(MEASURED, mrr=0.9, device_seconds=2.0, time=MEASURED.time + 1)
+    assert store.charge("s", "search", MEASURED)
+    assert store.charge("s", "search", MEASURED), "the same write, retried"
+    assert not store.charge("s", "search", again)
+    assert not store.charge("s", "search", again)
+    assert store.measurements("s", "search") == [MEASURED]
+    assert store.wasted("s") == Cost(epochs=5, device_seconds=2.0)
+
+
+def test_charges_of_other_studies_stages_arms_trials_and_epochs_do_not_collide(store: Store) -> None:
+    others = [replace(MEASURED, arm="b"), replace(MEASURED, trial=1), replace(MEASURED, epoch=10)]
+    charged = [("s", "search", each) for each in (MEASURED, *others)]
+    charged += [("t", "search", MEASURED), ("s", "replicate", MEASURED)]
+    assert all(store.charge(*each) for each in charged)
+    assert store.measurements("s", "search") == [others[0], MEASURED, others[2], others[1]]
+
+
+def test_an_attempt_is_written_when_it_starts_and_when_it_ends(store: Store) -> None:
+    open_ = AttemptRecord(arm=ARM.name, stage="search", trial=0, attempt=0, started=1.5)
+    store.record_attempt("s", open_)
+    assert store.attempts("s", "search") == [open_]
+    lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason="worker lost")
+    closed = replace(open_, ended=2.5, outcome=lost)
+    store.record_attempt("s", closed)
+    store.record_attempt("s", closed)
+    assert store.attempts("s", "search") == [closed]
+    assert store.attempts("s", "replicate") == []
+
+
+def test_what_was_selected_first_stays(store: Store) -> None:
+    config = {"seed": 1, "model": {"name": "complex", "dim": 32}, "optimizer": {"lr": 0.1}}
+    chosen = Selection(arm=ARM.name, trial=1, epoch=5, valid_mrr=1 / 3, config=config, sha256="a" * 64, time=9.5)
+    store.record_selection("s", chosen)
+    store.record_selection("s", replace(chosen, trial=2))
+    assert store.selections("s") == [chosen]
+
+
+def test_a_replicate_is_overwritten_and_costs_what_it_was_charged(store: Store) -> None:
+    running = ReplicateRecord(
+        arm=ARM.name,
+        index=0,
+        seed=2**31 - 1,
+        state=TrialState.RUNNING,
+        best_epoch=None,
+        valid_mrr=None,
+        test_metrics=(),
+        cost=Cost(trials=1),
+        ranks_file=None,
+    )
+    store.record_replicate("s", running)
+    assert store.replicates("s") == [running]
+    store.charge("s", "replicate", MEASURED)
+    tested = replace(
+        running,
+        state=TrialState.COMPLETE,
+        best_epoch=5,
+        valid_mrr=1 / 3,
+        test_metrics=(("mrr", 0.1), ("hits_at_10", 0.3)),
+        cost=Cost(trials=1, epochs=5, device_seconds=1.25),
+        ranks_file="ranks/complex.sce-0.parquet",
+        reason="max_epochs",
+    )
+    store.record_replicate("s", tested)
+    assert store.replicates("s") == [tested]
+
+
+def test_going_on_with_an_opening_is_the_same_opening_and_another_selection_is_another(store: Store) -> None:
+    first = Opening(arm=ARM.name, selection_sha256="a" * 64, time=1.0)
+    store.record_opening("s", first)
+    store.record_opening("s", replace(first, time=2.0))
+    assert store.openings("s") == [first]
+    store.record_opening("s", replace(first, selection_sha256="b" * 64))
+    assert len(store.openings("s")) == 2
+
+
+def test_a_second_driver_is_refused_until_the_first_lets_go(store: Store) -> None:
+    first, second = store.lease("s"), store.lease("s")
+    first.acquire()
+    first.acquire()
+    with pytest.raises(StudyLockedError, match=f"must have one driver, process {os.getpid()} on"):
+        second.acquire()
+    store.lease("t").acquire()
+    first.release()
+    second.acquire()
+    assert not first.renew()
+    assert second.renew()
+
+
+def test_a_driver_that_died_on_this_machine_frees_its_study_at_once(store: Store, url: str) -> None:
+    code = "import sys; from study.store import Store; Store(sys.argv[1]).lease('s').acquire(); print('held')"
+    driver = subprocess.Popen([sys.executable, "-c", code + "; input()", url], stdin=-1, stdout=-1, text=True)
+    assert driver.stdout is not None
+    assert driver.stdout.readline() == "held\n"
+    with pytest.raises(StudyLockedError, match=f"process {driver.pid} on"):
+        store.lease("s").acquire()
+    driver.kill()
+    os.waitid(os.P_PID, driver.pid, os.WEXITED | os.WNOWAIT)  # dead, but still a zombie
+    store.lease("s").acquire()
+    driver.communicate()
+
+
+def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(store: Store, url: str) -> None:
+    lease = store.lease("s")
+    lease.acquire()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE kge_lease SET host = 'elsewhere', pid = 1"))
+    with pytest.raises(StudyLockedError, match="process 1 on elsewhere"):
+        store.lease("s").acquire()
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE kge_lease SET expires = {time.time() - 1}"))
+    engine.dispose()
+    second = store.lease("s")
+    second.acquire()
+    assert second.renew()
+    assert not lease.renew()
+
+
+def test_a_held_lease_is_let_go_at_the_end(store: Store) -> None:
+    with store.lease("s").held(on_lost=pytest.fail):
+        assert store.lease("s").owner() is not None
+    assert store.lease("s").owner() is None
+
+
+def test_sqlite_writes_ahead_and_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    store = Store(sqlite_url(tmp_path / "study.db"))
+    with store._database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+    store.close()
+
+
+def test_a_call_is_repeated_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    @retried
+    def call(fails: int, error: type[sa.exc.DBAPIError]) -> str:
+        calls.append(fails)
+        if len(calls) <= fails:
+            raise error("SELECT 1", {}, Exception("the database is starting up"))
+        return "answer"
+
+    assert call(2, sa.exc.OperationalError) == "answer"
+    assert len(calls) == 3
+    calls.clear()
+    with pytest.raises(WorldError, match="database: must answer, got: the database is starting up"):
+        call(1, sa.exc.IntegrityError)
+    calls.clear()
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    with pytest.raises(WorldError):
+        call(1000, sa.exc.OperationalError)
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "oracle://here/there", "sqlite:////no/such/folder/study.db"])
+def test_a_database_that_does_not_open_is_the_worlds_fault(bad: str) -> None:
+    with pytest.raises(WorldError, match="database"):
+        Store(bad)
