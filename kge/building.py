@@ -1,21 +1,24 @@
-"""From a configuration to the objects of one training: model, loss, training type, optimizer."""
+"""From a configuration to the objects of one training: model, loss and training type, and whether they go together."""
 
 import hashlib
 
 import torch
-from torch import nn
 
-from kge.batches import AbstractTrainingType, NegativeSampling, OneVsAll
-from kge.config import OptimizerConfig, TrainingConfig
+from kge.auxiliary import RelationPrediction
+from kge.batches import AbstractTrainingType, Block, KVsAll, NegativeSampling, OneVsAll, has_kernel
+from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import ConfigError
 from kge.filters import filter_from
 from kge.frequencies import Frequencies
 from kge.losses import LOSSES
-from kge.losses.base import AbstractLoss, AbstractSamplingLoss, AbstractSoftmaxLoss
+from kge.losses.against_all import AgainstAll
+from kge.losses.base import AbstractBlockLoss, AbstractLoss, AbstractSamplingLoss, Noise
+from kge.losses.logistic import AbstractLogisticLoss
 from kge.models import MODELS
 from kge.models.base import AbstractModel, ModelSpec
 from kge.negatives import NegativeSampler
+from kge.regularizers import REGULARIZERS
 
 
 def generator(seed: int, purpose: str, device: str = "cpu") -> torch.Generator:
@@ -45,45 +48,81 @@ def build_loss(config: TrainingConfig) -> AbstractLoss:
 
 def check_buildable(config: TrainingConfig) -> None:
     """Raise what building would raise for this configuration, at no cost in memory."""
-    build_loss(config)
+    check_combination(config)
     with torch.device("meta"):
         build_model(config, num_entities=2, num_relations=1)
 
 
-def build_training_type(config: TrainingConfig, dataset: Dataset, *, device: str, fused: bool) -> AbstractTrainingType:
+def check_combination(config: TrainingConfig) -> None:
+    """Raise ConfigError where parts that are right by themselves do not go together."""
+    loss, model = build_loss(config), MODELS[config.model.name]
+    type_ = training_type(config)
+    if type_ not in loss.training_types:
+        must = f"must be {' or '.join(loss.training_types)} for loss {config.loss.name}"
+        raise ConfigError(f"training.type: {must}, got {type_!r}")
+    subsampled = isinstance(loss, AbstractLogisticLoss) and loss.subsampling != "none"
+    if subsampled and type_ != "negative_sampling":
+        must = "must be none without sampled negatives"
+        raise ConfigError(f"loss.subsampling: {must}, got {config.loss.options['subsampling']!r}")
+    if config.training.precision == "bfloat16" and not has_kernel(model, type(loss)):
+        must = f"must be float32 for model {config.model.name} with loss {config.loss.name}"
+        reason = "(bfloat16 is for softmax losses of inner products)"
+        raise ConfigError(f"training.precision: {must} {reason}, got 'bfloat16'")
+    _check_terms(config, model)
+
+
+def _check_terms(config: TrainingConfig, model: type[AbstractModel]) -> None:
+    regularizer = REGULARIZERS.get(config.regularizer.name)
+    if regularizer is not None and not issubclass(model, regularizer.applies_to):
+        known = [name for name, each in REGULARIZERS.items() if issubclass(model, each.applies_to)]
+        must = f"must be {' or '.join(['none', *known])} for model {config.model.name}"
+        raise ConfigError(f"regularizer.name: {must}, got {config.regularizer.name!r}")
+    weight = config.auxiliary.relation_weight
+    if weight and not issubclass(model, RelationPrediction.applies_to):
+        able = [name for name, each in MODELS.items() if issubclass(each, RelationPrediction.applies_to)]
+        must = f"must be 0 for model {config.model.name} (relations are predicted by {', '.join(able)})"
+        raise ConfigError(f"auxiliary.relation_weight: {must}, got {weight}")
+
+
+def training_type(config: TrainingConfig) -> str:
     """The training type that the configuration names, or the loss's own."""
-    loss = build_loss(config)
-    name = config.training.type or loss.training_types[0]
-    if name not in loss.training_types:
-        raise ConfigError(f"training.type: must be one of {', '.join(loss.training_types)}, got {name!r}")
-    frequencies = Frequencies(dataset, device)
-    if isinstance(loss, AbstractSoftmaxLoss):
-        return OneVsAll(
-            loss=loss,
+    return config.training.type or LOSSES[config.loss.name].training_types[0]
+
+
+def build_training_type(config: TrainingConfig, dataset: Dataset, *, device: str, fused: bool) -> AbstractTrainingType:
+    """The rows of this configuration's batches, and what they are scored against."""
+    loss, frequencies, train = build_loss(config), Frequencies(dataset, device), dataset.train.to(device)
+    type_ = training_type(config)
+    if type_ == "negative_sampling":
+        assert isinstance(loss, AbstractSamplingLoss)
+        return NegativeSampling(
+            train=train,
             frequencies=frequencies,
+            loss=loss,
+            sampler=_sampler(config, dataset, loss.noise, frequencies, device),
+            negatives=config.negatives.per_side,
             sub_batch_size=config.training.sub_batch_size,
-            bfloat16=config.training.precision == "bfloat16",
-            fused=fused,
         )
-    assert isinstance(loss, AbstractSamplingLoss)
-    sampler = NegativeSampler(
-        noise=loss.noise,
+    against_all = AgainstAll(loss) if isinstance(loss, AbstractSamplingLoss) else loss
+    assert isinstance(against_all, AbstractBlockLoss)
+    block = Block(
+        loss=against_all,
+        sub_batch_size=config.training.sub_batch_size,
+        bfloat16=config.training.precision == "bfloat16",
+        fused=fused,
+    )
+    if type_ == "one_vs_all":
+        return OneVsAll(train=train, frequencies=frequencies, block=block)
+    query_weight = config.training.query_weight or against_all.query_weight
+    return KVsAll(dataset=dataset, block=block, query_weight=query_weight, device=device)
+
+
+def _sampler(
+    config: TrainingConfig, dataset: Dataset, noise: Noise, frequencies: Frequencies, device: str
+) -> NegativeSampler:
+    return NegativeSampler(
+        noise=noise,
         frequencies=frequencies,
         known=filter_from(dataset, ("train",), device) if config.negatives.filtered else None,
         generator=generator(config.seed, "negatives", device),
     )
-    return NegativeSampling(
-        loss=loss,
-        sampler=sampler,
-        negatives=config.negatives.per_side,
-        sub_batch_size=config.training.sub_batch_size,
-    )
-
-
-def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """A fused dense optimizer: it beats row-sparse updates up to about 100,000 entities."""
-    match config.name:
-        case "adagrad":
-            return torch.optim.Adagrad(model.parameters(), lr=config.lr, fused=True)
-        case "adam":
-            return torch.optim.Adam(model.parameters(), lr=config.lr, fused=True)

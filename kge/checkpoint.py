@@ -2,6 +2,7 @@
 
 `last.pt` continues a training exactly; `best.pt` holds the weights of the best validation. Both carry the
 canonical JSON of their configuration, and reading with another configuration is refused with the difference.
+A value that the file does not hold, because it is older than the option, is the option's default.
 """
 
 import json
@@ -14,8 +15,12 @@ from typing import Any
 import torch
 
 from kge.config import TrainingConfig, restore
+from kge.data import Dataset
 from kge.errors import CheckpointError
 from kge.files import replacing
+from kge.losses import LOSSES
+from kge.models import MODELS
+from kge.options import defaults
 
 _FORMAT = 1
 
@@ -30,11 +35,18 @@ def config_of(content: Mapping[str, Any]) -> TrainingConfig:
     return restore(json.loads(content["config"]))
 
 
-def _identity(text: str) -> dict[str, Any]:
-    """What must agree to continue: all but `training.max_epochs`, so that a finished training can go on."""
-    config: dict[str, Any] = json.loads(text)
-    del config["training"]["max_epochs"]
-    return config
+def _identity(config: TrainingConfig) -> dict[str, Any]:
+    """What must agree to continue: all but `training.max_epochs`, so that a finished training can go on.
+
+    A cosine schedule ends at `max_epochs`: another end is another training.
+    """
+    values = asdict(config)
+    for part, registry in (("model", MODELS), ("loss", LOSSES)):
+        class_ = registry.get(values[part]["name"])
+        values[part]["options"] = ({} if class_ is None else defaults(class_)) | values[part]["options"]
+    if config.schedule.name != "cosine":
+        del values["training"]["max_epochs"]
+    return values
 
 
 def save(path: Path, content: Mapping[str, Any], config: TrainingConfig) -> None:
@@ -51,11 +63,24 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     content = _read(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT or "config" not in content:
         raise CheckpointError(f"{path}: must be a checkpoint of kge in format {_FORMAT}, got something else")
+    try:
+        saved = config_of(content)
+    except TypeError as error:  # a key that no record has
+        raise CheckpointError(
+            f"{path}: must be of this version or an older one, got a configuration: {error}"
+        ) from None
     if config is not None:
-        differences = list(_differences(_identity(content["config"]), _identity(canonical(config))))
+        differences = list(_differences(_identity(saved), _identity(config)))
         if differences:
             raise CheckpointError(f"{path}: must be of the same configuration; {'; '.join(differences)}")
     return content
+
+
+def check_fingerprint(path: Path, saved: str, dataset: Dataset) -> None:
+    """CheckpointError when a checkpoint is of another graph."""
+    if saved != dataset.fingerprint:
+        must = f"must be of data set {dataset.fingerprint[:12]} ({dataset.name})"
+        raise CheckpointError(f"{path}: {must}, got {saved[:12]}")
 
 
 def _read(path: Path) -> Any:

@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that `kge --help` answers at once.
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,8 @@ def train(config: Path, directory: Path | None, assignments: tuple[str, ...], de
             head = ""
             _write_curve(directory / "curve.csv", read_curve(directory / LAST))
     except KeyboardInterrupt:
-        click.echo(f"to go on: kge train {config} --directory {directory}", err=True)
+        options = ["--directory", str(directory), *(f"--set={assignment}" for assignment in assignments)]
+        click.echo(f"to go on: {shlex.join(['kge', 'train', str(config), *options])}", err=True)
         raise
     click.echo(f"stopped by {validation.stop}; best MRR {validation.best_mrr:.4f} at epoch {validation.best_epoch}")
     click.echo(f"best checkpoint: {directory / BEST}")
@@ -159,18 +161,21 @@ def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
 @kge.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="valid", show_default=True)
+@click.option("--filter-with-test", is_flag=True, help="Filter train or valid by test too, as older publications do.")
 @click.option("--dataset", help="Folder or name, when it is not where the training found it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_on
 @_with
-def evaluate(checkpoint: Path, split: str, dataset: str | None, as_json: bool, device: str) -> None:
+def evaluate(
+    checkpoint: Path, split: str, filter_with_test: bool, dataset: str | None, as_json: bool, device: str
+) -> None:
     """Rank a split with a checkpoint, both sides, filtered.
 
     train and valid are filtered by train and valid, test by all three.
     """
     from kge.fitting import evaluate_split
 
-    filters = ("train", "valid", "test") if split == "test" else ("train", "valid")
+    filters = ("train", "valid", "test") if split == "test" or filter_with_test else ("train", "valid")
     graph = _dataset_of(checkpoint, dataset)
     found = evaluate_split(checkpoint, graph, split=split, filter_splits=filters, device=device)
     if as_json:

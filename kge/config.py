@@ -6,13 +6,14 @@ and error messages all use these paths. Options that only one model or loss has 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, Literal, TypeVar
 
 from kge.errors import ConfigError
 
 Value = int | float | str | bool | None
-TrainingType = Literal["negative_sampling", "one_vs_all"]
+_Record = TypeVar("_Record")
+TrainingType = Literal["negative_sampling", "one_vs_all", "k_vs_all"]
 
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -80,7 +81,12 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Rows of a step. `type` None takes the loss's own; `sub_batch_size` bounds memory, never the value."""
+    """Rows of a step. `type` None takes the loss's own; `sub_batch_size` bounds memory, never the value.
+
+    `batch_size` counts triples, or the distinct queries of k_vs_all. There a query counts as often as it has
+    `answers`, as in one_vs_all, or all queries are `equal`; None takes the loss's own. `precision` is that of
+    the fused softmax losses of inner products alone, and refused elsewhere.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     type: TrainingType | None = None
@@ -88,6 +94,7 @@ class BatchConfig:
     sub_batch_size: int | None = None
     max_epochs: int = 100
     precision: Literal["float32", "bfloat16"] = "float32"
+    query_weight: Literal["answers", "equal"] | None = None
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "training.batch_size", ">= 1", self.batch_size)
@@ -123,46 +130,96 @@ class NegativesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Dense optimizer over all tables."""
+    """Dense optimizer over all parameters.
+
+    The entity and the relation table learn at lr x `entity_factor` and lr x `relation_factor`, all else at lr.
+    `weight_decay` is added to the gradient (adamw: taken from the weights); `momentum` is that of sgd;
+    `max_norm` clips the norm of the whole gradient.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-    name: Literal["adagrad", "adam"] = "adagrad"
+    name: Literal["adagrad", "adam", "adamw", "sgd"] = "adagrad"
     lr: float = 0.1
+    entity_factor: float = 1.0
+    relation_factor: float = 1.0
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    max_norm: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.lr > 0, "optimizer.lr", "> 0", self.lr)
+        for name in ("lr", "entity_factor", "relation_factor"):
+            require(getattr(self, name) > 0, f"optimizer.{name}", "> 0", getattr(self, name))
+        require(self.weight_decay >= 0, "optimizer.weight_decay", ">= 0", self.weight_decay)
+        require(0 <= self.momentum < 1, "optimizer.momentum", "in [0, 1)", self.momentum)
+        require(self.max_norm is None or self.max_norm > 0, "optimizer.max_norm", "> 0 or null", self.max_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """`plateau` multiplies lr by `factor` after `patience` validations without relative gain `threshold`."""
+    """How the learning rate moves: up over `warmup` epochs, step by step, and then as `name` says.
+
+    plateau  times `factor` after `patience` validations without relative gain `threshold`
+    cosine   down to `final` times lr at training.max_epochs, step by step
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-    name: Literal["none", "plateau"] = "plateau"
+    name: Literal["none", "plateau", "cosine"] = "plateau"
     factor: float = 0.95
     patience: int = 5
     threshold: float = 1e-4
+    warmup: int = 0
+    final: float = 0.0
 
     def __post_init__(self) -> None:
         require(0 < self.factor < 1, "schedule.factor", "in (0, 1)", self.factor)
         require(self.patience >= 0, "schedule.patience", ">= 0", self.patience)
         require(self.threshold >= 0, "schedule.threshold", ">= 0", self.threshold)
+        require(self.warmup >= 0, "schedule.warmup", ">= 0", self.warmup)
+        require(0 <= self.final < 1, "schedule.final", "in [0, 1)", self.final)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizerConfig:
-    """Lp penalty: over the occurrences in the batch (`weighted`) or over the whole tables."""
+    """The penalty (kge.regularizers), added once per batch.
+
+    lp    over the occurrences in the batch (`weighted`) or over the whole tables, with a weight for each table
+    n3    `weight` times the cubes of the factors of the batch's rows
+    dura  `weight` times the squares of both entities and of both queries; `entity_share` of the four is the
+          entities': 0.5 counts all four alike, 0.25 is the paper's weighted form
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-    name: Literal["none", "lp"] = "none"
+    name: Literal["none", "lp", "n3", "dura"] = "none"
     p: Literal[1, 2, 3] = 2
     weighted: bool = False
     entity_weight: float = 0.0
     relation_weight: float = 0.0
+    weight: float = 0.0
+    entity_share: float = 0.5
 
     def __post_init__(self) -> None:
-        require(self.entity_weight >= 0, "regularizer.entity_weight", ">= 0", self.entity_weight)
-        require(self.relation_weight >= 0, "regularizer.relation_weight", ">= 0", self.relation_weight)
+        for name in ("entity_weight", "relation_weight", "weight"):
+            require(getattr(self, name) >= 0, f"regularizer.{name}", ">= 0", getattr(self, name))
+        require(0 <= self.entity_share <= 1, "regularizer.entity_share", "in [0, 1]", self.entity_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliaryConfig:
+    """A second task: `relation_weight` times the cross-entropy of a triple's relation given its head and tail."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    relation_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.relation_weight >= 0, "auxiliary.relation_weight", ">= 0", self.relation_weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Where the entity and relation tables start: from those of another training's `checkpoint`, or from `init`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,25 +262,22 @@ class TrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
 
 def restore(mapping: Mapping[str, Any]) -> TrainingConfig:
-    """The record that `dataclasses.asdict` made this mapping from."""
-    model = dict(mapping["model"])
-    model["init"] = InitConfig(**model["init"])
-    model["dropout"] = DropoutConfig(**model["dropout"])
-    return TrainingConfig(
-        dataset=mapping["dataset"],
-        seed=mapping["seed"],
-        model=ModelConfig(**model),
-        loss=LossConfig(**mapping["loss"]),
-        training=BatchConfig(**mapping["training"]),
-        negatives=NegativesConfig(**mapping["negatives"]),
-        optimizer=OptimizerConfig(**mapping["optimizer"]),
-        schedule=ScheduleConfig(**mapping["schedule"]),
-        regularizer=RegularizerConfig(**mapping["regularizer"]),
-        early_stopping=EarlyStoppingConfig(**mapping["early_stopping"]),
-        validation=ValidationConfig(**mapping["validation"]),
-    )
+    """The record that `dataclasses.asdict` made this mapping from; what it does not hold gets its default."""
+    return _restored(TrainingConfig, mapping)
+
+
+def _restored(record: type[_Record], mapping: Mapping[str, Any]) -> _Record:
+    """A record whose fields that are records themselves come from mappings."""
+    types = {each.name: each.type for each in fields(record)}  # type: ignore[arg-type]
+    return record(**{name: _value(types.get(name), value) for name, value in mapping.items()})
+
+
+def _value(type_: object, value: Any) -> Any:
+    return _restored(type_, value) if isinstance(type_, type) and is_dataclass(type_) else value

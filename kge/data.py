@@ -50,9 +50,9 @@ class Dataset:
     name: str
     entities: tuple[str, ...]
     relations: tuple[str, ...]
-    train: Triples
-    valid: Triples
-    test: Triples | None
+    train: Int[Tensor, "train 3"]
+    valid: Int[Tensor, "valid 3"]
+    test: Int[Tensor, "test 3"] | None
     fingerprint: str  # sha256 over the sorted triples of each split: independent of line order
 
     @property

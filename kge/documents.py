@@ -26,11 +26,13 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from torch import nn
 
+from kge.building import check_combination
 from kge.config import LossConfig, ModelConfig, TrainingConfig, Value
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
+from kge.options import options
 
 Location = tuple[str | int, ...]
 Where = Callable[[Location], str]
@@ -81,7 +83,7 @@ def key_path(loc: Location) -> str:
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """`unknown loss 'scs' (known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown."""
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     shown = [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names or ["none"]
     return f"unknown {what} {name!r} (known: {', '.join(shown)}{guess})"
@@ -113,7 +115,7 @@ def read_text(text: str, path: str) -> Document:
         raise ConfigError(f"{path}: must be YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(loaded, Mapping):
         raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {_shown(_plain(loaded))}")
-    return Document(path, typing.cast(dict[str, Any], _plain(loaded)), dict(_lines(loaded, ())), text)
+    return Document(path, typing.cast(dict[str, Any], _plain(loaded)), {(): 1} | dict(_lines(loaded, ())), text)
 
 
 def _plain(node: object) -> object:
@@ -140,7 +142,8 @@ def _lines(node: Any, loc: Location) -> Iterator[tuple[Location, int]]:
 
 def parse(type_: type[T], document: Document, data: Mapping[str, Any] | None = None) -> T:
     """Validate a mapping (the whole document unless given) into a record; the first problem is a ConfigError."""
-    return _validate(type_, document.data if data is None else data, document.where)
+    valid: T = _validate(type_, document.data if data is None else data, document.where)
+    return valid
 
 
 def schema(type_: type[Any]) -> dict[str, Any]:
@@ -152,13 +155,16 @@ def parse_config(mapping: Mapping[str, Any], where: Where | None = None) -> Trai
     """A whole TrainingConfig from nested plain values, checked down to the constructors of its model and loss.
 
     Options of a model or loss stand flat beside the common keys (`loss: {name: sans, margin: 9.0}`);
-    those left out get the constructor's defaults, so the record is complete.
+    those left out get the constructor's defaults, so the record is complete. A model that has to be
+    reciprocal is so unless it is told otherwise.
     """
     where = where or key_path
     folded = dict(mapping)
     folded["model"] = _fold(mapping, "model", ModelConfig, MODELS, where)
+    if MODELS[folded["model"]["name"]].reciprocal_only:
+        folded["model"].setdefault("reciprocal", True)
     folded["loss"] = _fold(mapping, "loss", LossConfig, LOSSES, where)
-    config = _validate(TrainingConfig, folded, where)
+    config: TrainingConfig = _validate(TrainingConfig, folded, where)
     _construct(config, where)
     return config
 
@@ -192,18 +198,6 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     return leaves
 
 
-def options(class_: type[Any]) -> dict[str, inspect.Parameter]:
-    """The options that only this model or loss has: its constructor's keywords, with their annotations resolved."""
-    constructor: Any = class_.__init__
-    hints = typing.get_type_hints(constructor)
-    parameters = inspect.signature(constructor).parameters.values()
-    return {
-        each.name: each.replace(annotation=hints[each.name])
-        for each in parameters
-        if each.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-
-
 def _fold(
     mapping: Mapping[str, Any], part: str, record: type[Any], registry: Mapping[str, type[Any]], where: Where
 ) -> dict[str, Any]:
@@ -214,7 +208,7 @@ def _fold(
         raise ConfigError(f"{where((part,))}: must be a mapping with a name, got {came}")
     if given.get("name") is None:
         raise ConfigError(f"{where((part, 'name'))}: must be given (known: {', '.join(registry)})")
-    if given["name"] not in registry:
+    if not isinstance(given["name"], str) or given["name"] not in registry:
         raise ConfigError(f"{where((part, 'name'))}: {unknown(part, given['name'], registry)}")
     class_ = registry[given["name"]]
     own = options(class_)
@@ -248,26 +242,23 @@ class _NoTables(ModelSpec):
 
 
 def _construct(config: TrainingConfig, where: Where) -> None:
-    """Let the constructors of the loss and the model check what only they know."""
+    """Let the constructors of the loss and the model check what only they know, and then whether all fits."""
     loss, model = LOSSES[config.loss.name], config.model
     with _located(where, TrainingConfig, ("loss",)):
         loss(**config.loss.options)
-    if config.training.type not in (None, *loss.training_types):
-        must = f"must be {' or '.join(loss.training_types)} for loss {config.loss.name}"
-        raise ConfigError(f"{where(('training', 'type'))}: {must}, got {config.training.type!r}")
-    spec = _NoTables(num_entities=1, num_relations=1, dim=model.dim, init=model.init, dropout=model.dropout)
+    spec = _NoTables(num_entities=1, num_relations=1, dim=model.dim, reciprocal=model.reciprocal)
     with _located(where, TrainingConfig, ("model",)), suppress(_ChecksPassed):
         MODELS[model.name](spec, **model.options)
+    with _located(where, TrainingConfig):
+        check_combination(config)
 
 
-def _validate(type_: type[T], data: object, where: Where) -> T:
+def _validate(type_: Any, data: object, where: Where) -> Any:
     with _located(where, type_):
         try:
-            valid: T = _adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
+            return _adapter(type_).validate_json(json.dumps(data, default=str), strict=True)
         except ValidationError as error:
             loc, sentence = _first_problem(type_, data, error)
-        else:
-            return valid
     raise ConfigError(f"{where(loc)}: {sentence}")
 
 

@@ -20,6 +20,7 @@ from kge.errors import CheckpointError
 from kge.evaluation import Ranks, metrics, rank
 from kge.filters import filter_from
 from kge.models.base import AbstractModel
+from kge.pretraining import copy_tables
 from kge.training import Training
 
 LAST, BEST = "last.pt", "best.pt"
@@ -66,10 +67,12 @@ def fit(
         content = checkpoint.load(directory / LAST, config=config)
         if "training" not in content:
             raise CheckpointError(f"{directory / LAST}: must hold a training to go on with, got the best model alone")
-        _check_fingerprint(directory / LAST, content["fingerprint"], dataset)
+        checkpoint.check_fingerprint(directory / LAST, content["fingerprint"], dataset)
         training.restore(content["training"])
         curve = content["curve"]
         yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
+    elif config.pretrain.checkpoint is not None:
+        copy_tables(Path(config.pretrain.checkpoint), training.model, dataset)
     since, started = training.epoch, time.perf_counter()
     for report in training.epochs():
         if report.epoch % config.validation.every and report.epoch < config.training.max_epochs:
@@ -112,7 +115,7 @@ def read_curve(path: Path) -> tuple[Validation, ...]:
 def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[AbstractModel, TrainingConfig]:
     """The model of a best or last checkpoint, in evaluation mode, and its configuration."""
     content = checkpoint.load(path)
-    _check_fingerprint(path, content["fingerprint"], dataset)
+    checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
     config = checkpoint.config_of(content)
     model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
     model.load_state_dict(content["model"] if "model" in content else content["training"]["model"])
@@ -127,9 +130,3 @@ def evaluate_split(
     known = filter_from(dataset, filter_splits, device)
     ranks = rank(model, dataset.split(split).to(device), known, block_size=config.validation.block_size)
     return Evaluation(metrics=metrics(ranks), ranks=ranks)
-
-
-def _check_fingerprint(path: Path, saved: str, dataset: Dataset) -> None:
-    if saved != dataset.fingerprint:
-        must = f"must be of data set {dataset.fingerprint[:12]} ({dataset.name})"
-        raise CheckpointError(f"{path}: {must}, got {saved[:12]}")

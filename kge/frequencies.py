@@ -1,4 +1,4 @@
-"""How often training holds a query or an answer: the counts behind ns_freq and sce_bc.
+"""How often training holds a query or an answer: the counts behind ns_freq, sce_bc and subsampling.
 
 Shapes  N training triples, E entities.
 #x of a tail query is the count of its (head, relation); #y is how often the entity is a tail. The head side
@@ -34,6 +34,10 @@ class Frequencies:
         """#x of every training triple's query."""
         return self._query[side]
 
+    def triples(self) -> Int[Tensor, " N"]:
+        """#(x,y) of every training triple, backed off to the sum of both its #x: a graph holds a triple once."""
+        return self._query[Side.HEAD] + self._query[Side.TAIL]
+
     def noise(self, side: Side) -> Float[Tensor, " E"]:
         """#y / |D|: the unigram distribution of the slot."""
-        return self._answer[side].to(torch.float32) / self.num_triples
+        return self._answer[side] / self.num_triples

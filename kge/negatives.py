@@ -44,5 +44,5 @@ class NegativeSampler:
         weight = unigram[ids] if self._noise == "weighted" else None
         if self._known is None:
             return ids, weight
-        unknown = (~self._known.contains(side, anchors, relations, ids)).to(torch.float32)
-        return ids, unknown if weight is None else weight * unknown
+        known = self._known.contains(side, anchors, relations, ids)
+        return ids, torch.where(known, 0.0, 1.0) if weight is None else weight.masked_fill(known, 0.0)

@@ -7,17 +7,23 @@ training restored from it goes on exactly: bit by bit on the CPU.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from kge.building import build_model, build_optimizer, build_training_type, generator
+from kge.auxiliary import RelationPrediction
+from kge.building import build_model, build_training_type, check_combination, generator
 from kge.config import TrainingConfig
-from kge.data import Dataset
+from kge.data import Dataset, Triples
 from kge.errors import DivergenceError
+from kge.models.base import AbstractModel
+from kge.optimization import Schedule, build_optimizer, clip
 from kge.regularizers import build_regularizer
+
+Term = Callable[[AbstractModel, Triples], Tensor]  # what is added to the loss of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,27 +40,24 @@ class Training:
     """One training in progress."""
 
     def __init__(self, config: TrainingConfig, dataset: Dataset, *, device: str = "cpu", fused: bool = True) -> None:
+        check_combination(config)
         self.config = config
         self.epoch = 0
         self.best_mrr = 0.0
         self.best_epoch = 0
         self.validations_since_best = 0
         self._last_mrr = math.inf  # of validations from floor_epoch on: only they are held against the floor
-        self._triples = dataset.train.to(device)
+        self._device = device
         self.model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
         self.model.to(device).train()
         self._order = generator(config.seed, "order", device)
         self._dropout = generator(config.seed, "dropout", device)
         self.model.use_generator(self._dropout)
         self._type = build_training_type(config, dataset, device=device, fused=fused)
-        self._regularizer = build_regularizer(config.regularizer)
+        self._terms = tuple(_terms(config))
         self._optimizer = build_optimizer(config.optimizer, self.model)
-        self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            self._optimizer,
-            mode="max",
-            factor=config.schedule.factor,
-            patience=config.schedule.patience,
-            threshold=config.schedule.threshold,
+        self._schedule = Schedule(
+            config.schedule, self._optimizer, lr=config.optimizer.lr, max_epochs=config.training.max_epochs
         )
 
     def epochs(self) -> Iterator[EpochReport]:
@@ -69,32 +72,38 @@ class Training:
 
     def _train_epoch(self) -> float:
         self.model.train()
-        total = self._triples.new_zeros((), dtype=torch.float64)
-        order = torch.randperm(len(self._triples), generator=self._order, device=self._triples.device)
-        for rows in order.split(self.config.training.batch_size):
-            triples = self._triples[rows]
-            self._optimizer.zero_grad()
-            loss = self._type.backward(self.model, triples, rows, 1 / len(rows))
-            if self._regularizer is not None:
-                penalty = self._regularizer.penalty(self.model, triples)
-                penalty.backward()
-                loss = loss + penalty.detach()
-            self._optimizer.step()
-            total += loss * len(rows)
-        return float(total) / len(self._triples)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        order = torch.randperm(self._type.size, generator=self._order, device=self._device)
+        batches = order.split(self.config.training.batch_size)
+        for number, rows in enumerate(batches, start=self.epoch * len(batches)):
+            self._schedule.before_step(number, steps_per_epoch=len(batches))
+            total += self._step(rows) * len(rows)
+        return float(total) / self._type.size
+
+    def _step(self, rows: Tensor) -> Tensor:
+        self._optimizer.zero_grad()
+        loss = self._type.backward(self.model, rows)
+        if self._terms:
+            triples = self._type.triples(rows)
+            for term in self._terms:
+                value = term(self.model, triples)
+                value.backward()
+                loss = loss + value.detach()
+        clip(self.model, self.config.optimizer.max_norm)
+        self._optimizer.step()
+        return loss
 
     @property
     def lr(self) -> float:
         """The learning rate now."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        return self._schedule.lr
 
     def observe(self, mrr: float) -> bool:
         """Tell the validation MRR of the current epoch; True when it is the best so far."""
         floor_epoch = self.config.early_stopping.floor_epoch
         if floor_epoch is not None and self.epoch >= floor_epoch:
             self._last_mrr = mrr
-        if self.config.schedule.name == "plateau":
-            self._plateau.step(mrr)
+        self._schedule.observe(self.epoch, mrr)
         if mrr > self.best_mrr:
             self.best_mrr, self.best_epoch, self.validations_since_best = mrr, self.epoch, 0
             return True
@@ -122,7 +131,7 @@ class Training:
             "last_mrr": self._last_mrr,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "plateau": self._plateau.state_dict(),
+            "plateau": self._schedule.state(),
             "generators": {name: each.get_state() for name, each in self._generators().items()},
         }
 
@@ -135,9 +144,18 @@ class Training:
         self._last_mrr = state["last_mrr"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._plateau.load_state_dict(state["plateau"])
+        self._schedule.restore(state["plateau"])
         for name, each in self._generators().items():
             each.set_state(state["generators"][name].cpu())
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self._order, "dropout": self._dropout, **self._type.generators()}
+
+
+def _terms(config: TrainingConfig) -> Iterator[Term]:
+    """Penalty and further task of a configuration."""
+    regularizer = build_regularizer(config.regularizer)
+    if regularizer is not None:
+        yield regularizer.penalty
+    if config.auxiliary.relation_weight:
+        yield RelationPrediction(weight=config.auxiliary.relation_weight).loss

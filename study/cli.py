@@ -4,6 +4,7 @@ Heavy imports stand inside the commands, so that `study --help` answers at once.
 """
 
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def run(file: str, name: str | None, home: Path | None, database: str | None, ad
     where = site(name or config.name, home=home, database=database)
     with _audience(plain=plain) as audience:
         finished = drive.run(config, where, address=address, audience=audience)
-    return _ended(finished, where.name)
+    return _ended(finished, where.name, home, database)
 
 
 @study.command()
@@ -128,7 +129,7 @@ def resume(name: str, home: Path | None, database: str | None, address: str, pla
     where = site(name, home=home, database=database)
     with _audience(plain=plain) as audience:
         finished = drive.resume(where, address=address, audience=audience)
-    return _ended(finished, name)
+    return _ended(finished, name, home, database)
 
 
 @study.command()
@@ -142,7 +143,7 @@ def replicate(name: str, home: Path | None, database: str | None, address: str, 
     where = site(name, home=home, database=database)
     with _audience(plain=plain) as audience:
         finished = drive.resume(where, address=address, audience=audience, search=False)
-    return _ended(finished, name)
+    return _ended(finished, name, home, database)
 
 
 @study.command()
@@ -203,10 +204,12 @@ def _audience(*, plain: bool) -> "Iterator[Audience]":
         yield Audience(progress=display.progress, say=display.say)
 
 
-def _ended(finished: bool, name: str) -> int:
-    if not finished:
-        click.echo(f"interrupted: `study resume {name}` continues it", err=True)
-    return 0 if finished else INTERRUPTED
+def _ended(finished: bool, name: str, home: Path | None, database: str | None) -> int:
+    if finished:
+        return 0
+    place = (f" --home {shlex.quote(str(home))}" if home else "") + (" --database ..." if database else "")
+    click.echo(f"interrupted: `study resume {name}{place}` continues it", err=True)
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

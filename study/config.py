@@ -18,6 +18,7 @@ from kge.config import require
 from kge.documents import Document, Location, Where, flatten, parse, parse_config, read, read_text, unknown
 from kge.errors import ConfigError
 from kge.losses import LOSSES
+from kge.options import options
 from study.errors import StudyFileError
 from study.records import Arm, Cost, Value
 from study.resources import resource_folder
@@ -263,12 +264,24 @@ def _inside(document: Document, at: Location, entry: Entry) -> Where:
 
 def _arm(file: StudyFile, model: _Part, loss: _Part, training_type: Value) -> Arm:
     class_ = LOSSES[loss.name]
+    type_ = class_.training_types[0] if training_type is None else str(training_type)
     return Arm(
         name=f"{model.label}.{loss.label}",
         dataset=file.dataset,
         model=model.name,
         loss=loss.name,
-        training_type=class_.training_types[0] if training_type is None else str(training_type),
-        objective=class_.objective,
+        training_type=type_,
+        objective=_objective(file, loss, type_),
         fixed=model.fixed + loss.fixed,
     )
+
+
+def _objective(file: StudyFile, loss: _Part, training_type: str) -> str:
+    """What the loss aims at with these rows, and with the options that the study and the arm hold fixed."""
+    class_ = LOSSES[loss.name]
+    fixed = {path.removeprefix("loss."): value for path, value in {**file.fixed, **dict(loss.fixed)}.items()}
+    try:
+        chosen = class_(**{name: value for name, value in fixed.items() if name in options(class_)})
+    except (ConfigError, TypeError):
+        return class_.objective  # a value that the loss refuses is refused with its line when the space is composed
+    return chosen.objective_with(training_type)

@@ -165,16 +165,17 @@ class Drive:
 
     def search_to_report(self) -> bool:
         """Every stage."""
-        with self._mirrored(), self._arms() as arms:
+        with self._arms() as arms, self._mirrored():
             return self._train(self._works(arms)) and self._test() and self._report()
 
     def replicate_to_report(self) -> bool:
         """Every stage but the search, which must have ended."""
-        with self._mirrored(), self._arms() as arms:
+        with self._arms() as arms:
             if not self._search(arms).is_done:
                 name = self._site.name
                 raise UserError(f"study {name!r}: its search must have ended; `study resume {name}` goes on with it")
-            return self._train(iter([self._replication(arms)])) and self._test() and self._report()
+            with self._mirrored():
+                return self._train(iter([self._replication(arms)])) and self._test() and self._report()
 
     def _works(self, arms: Arms) -> Iterator[Work]:
         yield self._search(arms)

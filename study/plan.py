@@ -27,7 +27,7 @@ def plan_lines(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str
 def _objectives(config: StudyConfig) -> Iterator[str]:
     yield "By theory, arms of one model with the same objective answer the same question; others do not:"
     for objective in dict.fromkeys(arm.objective for arm in config.arms):
-        yield f"  {objective:9} {', '.join(arm.name for arm in config.arms if arm.objective == objective)}"
+        yield f"  {objective:13} {', '.join(arm.name for arm in config.arms if arm.objective == objective)}"
 
 
 def _cards(spaces: Mapping[str, Space]) -> Iterator[str]:

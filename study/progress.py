@@ -46,8 +46,10 @@ class Display:
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def _table(self) -> Group:
-        stages = dict.fromkeys(stage for stage, _ in self._arms)
-        return Group(*(self._stage(stage) for stage in stages))
+        """Every stage, or the last alone where the terminal is too low."""
+        stages = list(dict.fromkeys(stage for stage, _ in self._arms))
+        fits = len(self._arms) + len(stages) < self._console.height
+        return Group(*(self._stage(stage) for stage in (stages if fits else stages[-1:])))
 
     def _stage(self, stage: str) -> Table:
         table = Table(box=None, padding=(0, 1), show_edge=False, header_style="dim")

@@ -45,7 +45,7 @@ class Arm:
     model: str
     loss: str
     training_type: str
-    objective: str  # the loss's objective distribution: "p_d", "p_d/p_y" or "smoothed"
+    objective: str  # what the loss aims at with this training type and these options: "p_d", "p_d/p_y", "smoothed", ...
     fixed: tuple[tuple[str, Value], ...] = ()  # TrainingConfig paths that this arm holds fixed
 
 

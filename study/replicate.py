@@ -14,6 +14,7 @@ from study.history import best_of, curves_by_trial
 from study.records import Assignment, Cost, Measurement, Outcome, ReplicateRecord, Selection, TrialState
 from study.seeds import training_seed
 from study.store import Store
+from study.trial import forget
 from study.work import ArmProgress
 
 STAGE = "replicate"
@@ -75,6 +76,7 @@ class ReplicateWork:
     def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
         """Charge it to the replicate; replicates are never pruned."""
         if self._store.charge(self._study, STAGE, measurement):
+            self._log.progress(assignment)
             self._curves.setdefault((assignment.arm, assignment.trial), []).append(measurement)
         self._tell(assignment.arm)
         return True
@@ -84,9 +86,9 @@ class ReplicateWork:
         self._log.end(assignment, outcome)
         self._settle(assignment.arm, assignment.trial, outcome)
 
-    def lost(self, assignment: Assignment, *, reason: str) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
         """Train it again from its checkpoint, unless it has lost too many workers."""
-        self._log.lose(assignment, reason=reason)
+        self._log.lose(assignment, reason=reason, by_itself=by_itself)
         self._tell(assignment.arm, f"replicate {assignment.trial}: worker lost, {reason}")
         self._resolve(assignment.arm, assignment.trial)
 
@@ -116,6 +118,7 @@ class ReplicateWork:
         )
         self._records[arm, index] = record
         self._store.record_replicate(self._study, record)
+        forget(replicate_folder(self._folder, arm, index))
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"replicate {index}: {outcome.state}, {found}, {outcome.reason}")
 

@@ -8,24 +8,30 @@ The database is the only truth. Tune's own state is scratch in a temporary folde
 what was running when a driver died is issued again by the work.
 """
 
+import fcntl
 import logging
 import math
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from unittest.mock import patch
 
 import ray
 import torch
 from ray import cloudpickle, tune
-from ray.exceptions import RayError, RayTaskError
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -52,6 +58,9 @@ _TUNE = {
 }
 # Trials share the machine: a spinning thread of one is a lost core of another.
 _WORKER = {"OMP_WAIT_POLICY": "passive"}
+
+_GRACE = 600.0  # seconds before the folder of a driver that is gone is removed
+_OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,31 +106,34 @@ class Cluster:
         self._address = address
         self._slots = slots
         self._stop = stop
-        self._scratch: Path | None = None
+        self._open: ExitStack | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._scratch is not None:
-            ray.shutdown()
-            shutil.rmtree(self._scratch, ignore_errors=True)
-            self._scratch = None
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def connect(self) -> None:
         """Start or reach the cluster and see that a trial fits; WorldError when it cannot be."""
-        if self._scratch is not None:
+        if self._open is not None:
             return
-        self._scratch = Path(tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp"))  # socket paths are limited to 107 bytes
+        self._open = ExitStack()
+        scratch = self._open.enter_context(_scratch_folder())
+        self._open.callback(ray.shutdown)
         _quieten()
         os.environ.update(_TUNE)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._address == "local":
             os.environ.update(_WORKER)
-            options: dict[str, Any] = {"_temp_dir": str(self._scratch), "include_dashboard": False}
+            options: dict[str, Any] = {"_temp_dir": str(scratch), "include_dashboard": False}
+            options |= {"object_store_memory": _OBJECTS}
         else:
             options = {"runtime_env": {"env_vars": _WORKER}}
         try:
+            _reach(self._address)
             with _our_signals():
                 ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
         except (OSError, RuntimeError, ValueError) as error:
@@ -136,8 +148,11 @@ class Cluster:
         while not desk.done and self._stop.reason is None:
             with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
                 try:
-                    _tuner(desk, slots=self._slots, scratch=scratch).fit()
-                except Exception as error:  # Tune gives up on some ways for a worker to die
+                    with _memory_kills_are_deaths():
+                        _tuner(desk, slots=self._slots, scratch=scratch).fit()
+                except _Stopped:
+                    return
+                except Exception as error:  # not of a training: these are results
                     if desk.error is not None:
                         raise desk.error from None
                     log.exception("Ray Tune ended early")
@@ -166,6 +181,51 @@ class Cluster:
 
 
 @contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """A folder for Ray. Its lock says that we live; what killed drivers have left is removed.
+
+    It is right below /tmp because the paths of sockets in it are limited to 107 bytes.
+    """
+    for old in Path("/tmp").glob("kge-ray-*/lock"):
+        with suppress(OSError), old.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - old.stat().st_mtime > _GRACE:
+                shutil.rmtree(old.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp"))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Fail in seconds where Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _memory_kills_are_deaths() -> Iterator[None]:
+    """Let Tune survive a worker that Ray killed for memory.
+
+    Ray raises OutOfMemoryError for it, which is no RayActorError, and Tune's actor manager then ends the whole
+    run with "Caught unexpected exception" (Ray 2.60).
+    """
+    original = RayActorManager._actor_task_failed
+
+    def translated(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        original(manager, tracked_actor_task, exception)
+
+    with patch.object(RayActorManager, "_actor_task_failed", translated):
+        yield
+
+
+@contextmanager
 def _our_signals() -> Iterator[None]:
     """Ray takes SIGTERM for itself when it starts; give it back."""
     before = signal.getsignal(signal.SIGTERM)
@@ -181,6 +241,7 @@ def _quieten() -> None:
     logger = logging.getLogger("ray")
     logger.handlers.clear()
     logger.propagate = True
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # it looks for files that are not written
 
 
 def _cause(trial: Trial) -> str:
@@ -193,9 +254,9 @@ def _cause(trial: Trial) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """Ray says what happened first, except of an error in remote code: there the last line is the error's own."""
+    """Ray says what happened first; where it quotes a traceback, the last line is the error's own."""
     lines = str(error).strip().splitlines() or ["no message"]
-    return _shorten(f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError) else 0]}")
+    return _shorten(f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError | TuneError) else 0]}")
 
 
 def _shorten(line: str) -> str:
@@ -266,10 +327,10 @@ class _Desk:
             return False
         return self.work.measured(self.live[trial_id], event)
 
-    def lose(self, trial_id: str, *, reason: str) -> None:
+    def lose(self, trial_id: str, *, reason: str, by_itself: bool = True) -> None:
         """Report an attempt as lost."""
         self.losses += 1
-        self.work.lost(self.live.pop(trial_id), reason=reason)
+        self.work.lost(self.live.pop(trial_id), reason=reason, by_itself=by_itself)
         if self.losses >= MAX_LOSSES:
             raise WorldError(f"workers: must live, {self.losses} were lost in a row, the last: {reason}")
 
@@ -278,7 +339,7 @@ class _Desk:
         if not self.live:
             raise WorldError(f"Ray Tune: must run, got: {reason}")
         for trial_id in list(self.live):
-            self.lose(trial_id, reason=reason)
+            self.lose(trial_id, reason=reason, by_itself=False)
 
 
 class _Scratch:
@@ -351,6 +412,10 @@ class _Judge(_Scratch, TrialScheduler):
         return "study"
 
 
+class _Stopped(BaseException):
+    """Leaves Tune at once: its own way to stop waits up to ten seconds for every worker."""
+
+
 class _Stopper(_Scratch, tune.Stopper):
     """Ends Tune's loop on request."""
 
@@ -361,7 +426,9 @@ class _Stopper(_Scratch, tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        return self._stop.reason is not None
+        if self._stop.reason is not None:
+            raise _Stopped
+        return False
 
 
 class _Attempt(tune.Trainable):

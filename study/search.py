@@ -21,6 +21,7 @@ from study.records import Assignment, FailureClass, Measurement, Outcome, TrialS
 from study.rungs import Prune, decide
 from study.space import Space
 from study.store import Store
+from study.trial import forget
 from study.work import ArmProgress
 
 STAGE = "search"
@@ -89,6 +90,7 @@ class SearchWork:
         """Charge, tell Optuna, then decide whether the trial goes on."""
         arm, number = assignment.arm, assignment.trial
         if self._store.charge(self._study, STAGE, measurement):
+            self._log.progress(assignment)
             self._trials[arm][number].curve.append(measurement)
             self._enter(arm, number)
         self._arms.report(arm, number, measurement.epoch, measurement.mrr)
@@ -104,9 +106,9 @@ class SearchWork:
         self._log.end(assignment, outcome)
         self._settle(assignment.arm, assignment.trial, outcome)
 
-    def lost(self, assignment: Assignment, *, reason: str) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
         """Issue the trial again, unless it has lost too many workers."""
-        self._log.lose(assignment, reason=reason)
+        self._log.lose(assignment, reason=reason, by_itself=by_itself)
         self._tell(assignment.arm, f"trial {assignment.trial}: worker lost, {reason}")
         self._resolve(assignment.arm, assignment.trial)
 
@@ -144,7 +146,7 @@ class SearchWork:
             trial=number,
             attempt=self._log.begin(arm, number),
             config=self._spaces[arm].config(suggestion.params, suggestion.seed),
-            directory=str(self._folder / "trials" / arm / str(number)),
+            directory=str(self._directory(arm, number)),
         )
         self._tell(arm)
         return assignment
@@ -155,10 +157,14 @@ class SearchWork:
         if outcome.state is TrialState.COMPLETE and best is None:
             outcome = Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason="ended without a validation")
         self._arms.tell(arm, number, outcome, (best.mrr, best.epoch) if best else None)
+        forget(self._directory(arm, number))
         trial.state = outcome.state
         self._enter(arm, number)
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"trial {number}: {outcome.state}, {found}, {outcome.reason}")
+
+    def _directory(self, arm: str, number: int) -> Path:
+        return self._folder / "trials" / arm / str(number)
 
     def _enter(self, arm: str, number: int) -> None:
         """Show the ledger a trial as it stands."""

@@ -25,21 +25,26 @@ from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
 _DECIDED = ("dataset", "seed", "model.name", "loss.name")  # by the study and its arms, never by a space
-# Path -> the path that must have this value for it to matter; where that is fixed otherwise, it is not tuned.
-_MATTERS = {
-    "model.init.std": ("model.init.name", "normal"),
-    "model.init.low": ("model.init.name", "uniform"),
-    "model.init.high": ("model.init.name", "uniform"),
-    "schedule.factor": ("schedule.name", "plateau"),
-    "schedule.patience": ("schedule.name", "plateau"),
-    "schedule.threshold": ("schedule.name", "plateau"),
-    "regularizer.p": ("regularizer.name", "lp"),
-    "regularizer.weighted": ("regularizer.name", "lp"),
-    "regularizer.entity_weight": ("regularizer.name", "lp"),
-    "regularizer.relation_weight": ("regularizer.name", "lp"),
-    "negatives.head": ("training.type", "negative_sampling"),
-    "negatives.tail": ("training.type", "negative_sampling"),
-    "negatives.filtered": ("training.type", "negative_sampling"),
+# Path -> the path that must have one of these values for it to matter; where that is fixed otherwise, it is not tuned.
+_MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
+    "model.init.std": ("model.init.name", ("normal",)),
+    "model.init.low": ("model.init.name", ("uniform",)),
+    "model.init.high": ("model.init.name", ("uniform",)),
+    "optimizer.momentum": ("optimizer.name", ("sgd",)),
+    "schedule.factor": ("schedule.name", ("plateau",)),
+    "schedule.patience": ("schedule.name", ("plateau",)),
+    "schedule.threshold": ("schedule.name", ("plateau",)),
+    "schedule.final": ("schedule.name", ("cosine",)),
+    "regularizer.p": ("regularizer.name", ("lp",)),
+    "regularizer.weighted": ("regularizer.name", ("lp",)),
+    "regularizer.entity_weight": ("regularizer.name", ("lp",)),
+    "regularizer.relation_weight": ("regularizer.name", ("lp",)),
+    "regularizer.weight": ("regularizer.name", ("n3", "dura")),
+    "regularizer.entity_share": ("regularizer.name", ("dura",)),
+    "training.query_weight": ("training.type", ("k_vs_all",)),
+    "negatives.head": ("training.type", ("negative_sampling",)),
+    "negatives.tail": ("training.type", ("negative_sampling",)),
+    "negatives.filtered": ("training.type", ("negative_sampling",)),
 }
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 
@@ -117,14 +122,25 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
             fixed=tuple(sorted((path, value) for path, value in fixed.items() if _matters(path, switches))),
             origins={path: origin for path, (_, origin) in entries.items()},
         )
-        for corner in (0.0, 0.5, math.nextafter(1.0, 0.0)):
-            space.config(space.draw(lambda _, u=corner: u), seed=0)  # type: ignore[misc]
+        for params in _corners(space):
+            space.config(params, seed=0)
     return space
 
 
 def compose_all(config: StudyConfig) -> dict[str, Space]:
     """The space of every arm by its name."""
     return {arm.name: compose(config, arm) for arm in config.arms}
+
+
+def _corners(space: Space) -> Iterator[Params]:
+    """All dimensions low, all high, and every choice with the rest in the middle."""
+    yield space.draw(lambda _: 0.0)
+    yield space.draw(lambda _: math.nextafter(1.0, 0.0))
+    middle = space.draw(lambda _: 0.5)
+    yield middle
+    for each in space.tuned:
+        for choice in each.choices:
+            yield {**middle, each.path: choice}
 
 
 def space_files(arm: Arm) -> list[Path]:
@@ -170,8 +186,8 @@ def paths(model: str, loss: str) -> frozenset[str]:
 
 
 def _matters(path: str, switches: Mapping[str, Value]) -> bool:
-    switch, value = _MATTERS.get(path, (path, None))
-    return path not in _MATTERS or switches.get(switch, value) == value
+    switch, values = _MATTERS.get(path, (path, ()))
+    return path not in _MATTERS or switch not in switches or switches[switch] in values
 
 
 def _check_path(path: str, known: Set[str], origin: str) -> None:

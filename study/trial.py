@@ -22,7 +22,7 @@ from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import DivergenceError
-from kge.fitting import Evaluation, Validation, evaluate_split, fit
+from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit
 from study.errors import WorldError
 from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
 
@@ -59,6 +59,11 @@ def run_attempt(
         if isinstance(error, OSError) and error.errno in _DISK:
             raise
         yield Outcome(state=TrialState.FAIL, failure=classify(error), reason=one_line(error))
+
+
+def forget(directory: Path) -> None:
+    """Remove what only going on with a training needs; its best checkpoint stays."""
+    (directory / LAST).unlink(missing_ok=True)
 
 
 def classify(error: Exception) -> FailureClass:

@@ -27,8 +27,8 @@ class Work(Protocol):
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
         """Take the outcome of an attempt that ended by itself."""
 
-    def lost(self, assignment: Assignment, *, reason: str) -> None:
-        """Take note that the worker of an attempt was lost; the attempt is to be issued again."""
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+        """An attempt was lost and is to be issued again; `by_itself` when it was its own worker that died."""
 
 
 class Sequence:
@@ -59,10 +59,10 @@ class Sequence:
         assert self._now is not None
         self._now.ended(assignment, outcome)
 
-    def lost(self, assignment: Assignment, *, reason: str) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
         """Tell the work at hand."""
         assert self._now is not None
-        self._now.lost(assignment, reason=reason)
+        self._now.lost(assignment, reason=reason, by_itself=by_itself)
 
 
 class Stop:

@@ -4,9 +4,12 @@
     mean:  loss(row) = 1/2 [ - log sigmoid(s_pos + margin) - 1/K sum_j log sigmoid(-(s_j + margin)) ]
 
 Sum: Mikolov et al., NIPS 2013, and Kamigaito & Hayashi, ACL 2021. Mean: Sun et al. (RotatE), ICLR 2019.
-Objective p_d(y|x) in both forms and for any K: the optimal score is log(p_d E / K) - margin (sum).
+Objective p_d(y|x) in both forms and for any K: the optimal score is log(p_d E / K) - margin (sum). With
+one_vs_all all other entities are negatives, and it is the odds p_d / (1 - p_d), normalised (sum).
+`subsampling` and `alpha`: kge.losses.logistic.
 """
 
+from types import MappingProxyType
 from typing import final
 
 from jaxtyping import Float
@@ -14,25 +17,33 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kge.config import require
-from kge.losses.base import AbstractSamplingLoss, weighted_sum
+from kge.losses.base import Objective, Rows, weighted_sum
+from kge.losses.logistic import AbstractLogisticLoss, Subsampling
 
 
 @final
-class NS(AbstractSamplingLoss):
+class NS(AbstractLogisticLoss):
     """Negative sampling; `margin` shifts all scores, `normalize` is the sum or the mean over negatives."""
 
-    objective = "p_d"
+    training_types = ("negative_sampling", "one_vs_all")
+    objective: Objective = "p_d"
+    objectives = MappingProxyType({"one_vs_all": "odds"})
 
-    def __init__(self, *, margin: float = 0.0, normalize: str = "sum") -> None:
+    def __init__(
+        self, *, margin: float = 0.0, normalize: str = "sum", subsampling: Subsampling = "none", alpha: float = 0.5
+    ) -> None:
         require(normalize in ("sum", "mean"), "loss.normalize", "'sum' or 'mean'", normalize)
         self.margin = margin
         self.normalize = normalize
+        self.use_subsampling(subsampling, alpha)
+        if subsampling in ("base", "freq"):
+            self.objective = "subsampled"
 
-    def rows(
-        self, positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
-    ) -> Float[Tensor, " B"]:
-        true = logsigmoid(positive + self.margin)
-        noise = weighted_sum(logsigmoid(-(negative + self.margin)), weight)
+    def terms(
+        self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
+    ) -> tuple[Rows, Rows]:
+        true = -logsigmoid(positive + self.margin)
+        noise = -weighted_sum(logsigmoid(-(negative + self.margin)), weight)
         if self.normalize == "sum":
-            return -true - noise
-        return -(true + noise / negative.shape[1]) / 2
+            return true, noise
+        return true / 2, noise / (2 * negative.shape[1])

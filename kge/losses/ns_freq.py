@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kge.config import require
-from kge.losses.base import AbstractSamplingLoss, weighted_sum
+from kge.losses.base import Rows, weighted_sum
+from kge.losses.logistic import AbstractLogisticLoss
 
 
 @final
-class NSFreq(AbstractSamplingLoss):
+class NSFreq(AbstractLogisticLoss):
     """Unigram negative sampling; the weights come with the negatives (kge.negatives)."""
 
     objective = "p_d/p_y"
@@ -29,9 +30,8 @@ class NSFreq(AbstractSamplingLoss):
         self.margin = margin
         self.noise = "weighted" if noise == "weighted" else "sampled"
 
-    def rows(
-        self, positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
-    ) -> Float[Tensor, " B"]:
-        true = logsigmoid(positive + self.margin)
+    def terms(
+        self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
+    ) -> tuple[Rows, Rows]:
         noise = weighted_sum(logsigmoid(-(negative + self.margin)), weight)
-        return -(true + noise) / 2
+        return -logsigmoid(positive + self.margin) / 2, -noise / 2

@@ -5,9 +5,12 @@
 
 Sun, Deng, Nie, Tang: RotatE. ICLR 2019. https://openreview.net/forum?id=HkgEQnRqYQ
 The paper writes margin - distance; a score is -distance here.
-Objective: between p_d and its tempered form p_d^(1/(1+temperature)); "smoothed" (losses.md section 1.3).
+Objective: between p_d and its tempered form p_d^(1/(1+temperature)); "smoothed" (losses.md section 1.3). With
+one_vs_all all other entities are negatives, and it lies between the odds of p_d and their tempered form.
+`subsampling` and `alpha`: kge.losses.logistic.
 """
 
+from types import MappingProxyType
 from typing import final
 
 from jaxtyping import Float
@@ -15,27 +18,45 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kge.config import require
-from kge.losses.base import AbstractSamplingLoss
+from kge.losses.base import Rows
+from kge.losses.logistic import AbstractLogisticLoss, Subsampling
 
 
 @final
-class SANS(AbstractSamplingLoss):
+class SANS(AbstractLogisticLoss):
     """Self-adversarial negative sampling; `temperature` sharpens the weights towards hard negatives."""
 
+    training_types = ("negative_sampling", "one_vs_all")
     objective = "smoothed"
+    objectives = MappingProxyType({"one_vs_all": "smoothed odds"})
 
-    def __init__(self, *, margin: float = 0.0, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        margin: float = 0.0,
+        temperature: float = 1.0,
+        subsampling: Subsampling = "none",
+        alpha: float = 0.5,
+    ) -> None:
         require(temperature >= 0, "loss.temperature", ">= 0", temperature)
         self.margin = margin
         self.temperature = temperature
+        self.use_subsampling(subsampling, alpha)
 
-    def rows(
-        self, positive: Float[Tensor, " B"], negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
-    ) -> Float[Tensor, " B"]:
-        hardness = self.temperature * negative.detach()
-        if weight is not None:
-            hardness = hardness + weight.log()
-        # A row whose negatives were all left out has no distribution: its weights are NaN, and mean 0.
-        adversarial = hardness.softmax(dim=1).nan_to_num(nan=0.0)
-        noise = (adversarial * logsigmoid(-(negative + self.margin))).sum(dim=1)
-        return -(logsigmoid(positive + self.margin) + noise) / 2
+    def terms(
+        self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
+    ) -> tuple[Rows, Rows]:
+        return self_adversarial(positive + self.margin, negative + self.margin, weight, self.temperature)
+
+
+def self_adversarial(
+    positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None, temperature: float
+) -> tuple[Rows, Rows]:
+    """Both terms of scores that hold the margin already; a shift of all negatives changes no weight of theirs."""
+    hardness = temperature * negative.detach()
+    if weight is not None:
+        hardness = hardness + weight.log()
+    # A row whose negatives were all left out has no distribution: its weights are NaN, and mean 0.
+    adversarial = hardness.softmax(dim=1).nan_to_num(nan=0.0)
+    noise = (adversarial * logsigmoid(-negative)).sum(dim=1)
+    return -logsigmoid(positive) / 2, -noise / 2

@@ -8,10 +8,10 @@ what makes the optimum p_d (losses.md section 1.2).
 
 from typing import final
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from kge.losses.base import AbstractSoftmaxLoss
+from kge.losses.base import AbstractSoftmaxLoss, Rows
 
 
 @final
@@ -20,5 +20,5 @@ class SCE(AbstractSoftmaxLoss):
 
     objective = "p_d"
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
         return None

@@ -8,17 +8,18 @@ one of ns_freq. The weight is the inverse transition of their theory up to a fac
 
 from typing import final
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from kge.losses.base import AbstractSoftmaxLoss
+from kge.losses.base import AbstractSoftmaxLoss, Rows
 
 
 @final
 class SCEBackwardCorrection(AbstractSoftmaxLoss):
     """Softmax cross-entropy weighted by query count over answer count, each slot with its own counts."""
 
+    training_types = ("one_vs_all",)  # the weight is one of each answer
     objective = "p_d/p_y"
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
         return queries / answers

@@ -8,11 +8,11 @@ spread over the E - 1 other entities, which theory test 5 tells apart from sprea
 
 from typing import final
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import AbstractSoftmaxLoss
+from kge.losses.base import AbstractSoftmaxLoss, Rows
 
 
 @final
@@ -25,5 +25,5 @@ class SCELabelSmoothing(AbstractSoftmaxLoss):
         require(0 <= smoothing < 1, "loss.smoothing", "in [0, 1)", smoothing)
         self.smoothing = smoothing
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
         return None

@@ -20,6 +20,12 @@ def conj(a: Reals) -> Reals:
     return torch.cat([re, -im], dim=-1)
 
 
+def squared_moduli(a: Reals) -> Float[Tensor, "*batch D/2"]:
+    """|z|^2 of each complex number."""
+    re, im = a.chunk(2, dim=-1)
+    return re * re + im * im
+
+
 def modulus_sum(a: Reals) -> Float[Tensor, "*batch"]:
     """Sum of the moduli; zero differences have gradient zero, not NaN."""
     re, im = a.chunk(2, dim=-1)

@@ -10,12 +10,13 @@ r + R asks for the head of r, so every query is a tail query. They double the re
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from kge.config import DropoutConfig, InitConfig
+from kge.config import DropoutConfig, InitConfig, require
 from kge.data import Side
 from kge.models.dropout import Dropout
 
@@ -62,10 +63,14 @@ class ModelSpec:
 class AbstractModel(nn.Module, ABC):
     """Scores of triples. A final class sets both tables and writes the four abstract methods."""
 
+    reciprocal_only: ClassVar[bool] = False  # the head can be asked for only as the tail of an inverse relation
+
     entities: nn.Parameter  # (E, D)
     relations: nn.Parameter  # (R or 2 R, as many numbers as the model needs)
 
     def __init__(self, spec: ModelSpec) -> None:
+        if self.reciprocal_only:
+            require(spec.reciprocal, "model.reciprocal", "true: this model predicts tails alone", spec.reciprocal)
         super().__init__()
         self.num_entities = spec.num_entities
         self.num_relations = spec.num_relations
@@ -92,8 +97,9 @@ class AbstractModel(nn.Module, ABC):
 
     def use_generator(self, generator: torch.Generator) -> None:
         """Draw all dropout masks from this generator, which lives on the model's device."""
-        for dropout in (self.entity_dropout, self.relation_dropout, self.query_dropout):
-            dropout.generator = generator
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
 
     def queries(self, side: Side, anchors: Ids, r: Ids) -> Vectors:
         """Query vectors of (anchor, r, ?) or (?, r, anchor), with the dropouts of training."""

@@ -9,11 +9,12 @@ Symmetric in head and tail: without reciprocal relations it cannot tell (h, r, t
 
 from typing import final
 
-from kge.models.base import AbstractBilinear, Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.base import Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.multilinear import AbstractTrilinear
 
 
 @final
-class DistMult(AbstractBilinear):
+class DistMult(AbstractTrilinear):
     """DistMult; a relation has `dim` numbers."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -29,3 +30,6 @@ class DistMult(AbstractBilinear):
 
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
         return relation * tail
+
+    def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
+        return head * tail

@@ -11,11 +11,12 @@ from typing import final
 
 import torch
 
-from kge.models.base import AbstractBilinear, Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.base import Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.multilinear import AbstractMultilinear
 
 
 @final
-class RESCAL(AbstractBilinear):
+class RESCAL(AbstractMultilinear):
     """RESCAL; relation dropout drops entries of the matrix."""
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -33,3 +34,6 @@ class RESCAL(AbstractBilinear):
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
         dim = tail.shape[1]
         return torch.bmm(relation.view(-1, dim, dim), tail.unsqueeze(2)).squeeze(2)
+
+    def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
+        return torch.einsum("bi,bj->bij", head, tail).flatten(1)

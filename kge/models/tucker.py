@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from kge.config import require
-from kge.models.base import AbstractBilinear, Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.base import Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.multilinear import AbstractMultilinear
 
 
 @final
-class TuckER(AbstractBilinear):
+class TuckER(AbstractMultilinear):
     """TuckER; `relation_dim` numbers per relation (None: `dim`), core W of relation_dim x dim^2."""
 
     def __init__(self, spec: ModelSpec, *, relation_dim: int | None = None) -> None:
@@ -39,3 +40,6 @@ class TuckER(AbstractBilinear):
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
         dim = tail.shape[1]
         return torch.bmm(relation.view(-1, dim, dim), tail.unsqueeze(2)).squeeze(2)
+
+    def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
+        return torch.einsum("bi,bj->bij", head, tail).flatten(1)

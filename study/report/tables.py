@@ -82,6 +82,32 @@ _GROUPS = {
         "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
         "depends on its own options.",
     ),
+    "subsampled": (
+        "p(y | x) #(x, y)^-alpha",
+        "The optimum of these losses is the distribution of the data with frequent triples held back.",
+        "Theory supports comparing these arms with one another where they share alpha.",
+    ),
+    "odds": (
+        "p(y | x) / (1 - p(y | x))",
+        "These losses judge each answer by itself; their scores order the answers by the odds of each.",
+        "Theory supports comparing these arms with one another: bce and ns over all entities are one loss.",
+    ),
+    "smoothed odds": (
+        "smoothed odds",
+        "The optimum of these losses is a flattened form of the odds of each answer.",
+        "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
+        "depends on its own options.",
+    ),
+    "answers": (
+        "seen answers alike",
+        "These losses ask of each entity whether it is an answer of the query, and not how often.",
+        "Theory supports comparing these arms with one another.",
+    ),
+    "order": (
+        "order alone",
+        "These losses ask for a margin between answers and other entities; their optimum is no distribution.",
+        "Theory says nothing about the optimum beyond the order, so it supports a comparison of that alone.",
+    ),
 }
 
 

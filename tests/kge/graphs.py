@@ -75,7 +75,7 @@ def build(
         num_entities=entities,
         num_relations=relations,
         dim=dim,
-        reciprocal=reciprocal,
+        reciprocal=reciprocal or MODELS[name].reciprocal_only,
         init=parts.init,
         generator=torch.Generator().manual_seed(seed),
     )

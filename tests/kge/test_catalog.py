@@ -76,7 +76,9 @@ def test_a_wrong_download_leaves_nothing_behind(offline: Path) -> None:
 
 def test_a_download_that_fails_says_what_to_do(offline: Path) -> None:
     shutil.rmtree(offline)
-    with pytest.raises(DataError, match=r"train\.txt: cannot be downloaded \(.*\); put the files into a folder and name"):
+    with pytest.raises(
+        DataError, match=r"train\.txt: cannot be downloaded \(.*\); put the files into a folder and name"
+    ):
         catalog.load("tiny")
 
 
@@ -89,8 +91,8 @@ def test_an_interrupted_cache_is_fetched_again(offline: Path) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
-    sentence = r"^unknown dataset 'fb15k237': must be a folder or one of fb15k-237, wn18rr, synthetic; did you mean 'fb15k-237'\?$"
-    with pytest.raises(DataError, match=sentence):
+    known = "must be a folder or one of fb15k-237, wn18rr, synthetic"
+    with pytest.raises(DataError, match=rf"^unknown dataset 'fb15k237': {known}; did you mean 'fb15k-237'\?$"):
         catalog.load("fb15k237")
 
 
@@ -122,7 +124,7 @@ def test_the_built_in_graph_has_the_patterns_that_it_promises() -> None:
 
 
 def test_embeddings_learn_the_built_in_graph() -> None:
-    paths = {"model.dim": 64, "model.init.std": 0.1, "training": {"batch_size": 128, "max_epochs": 12}}
-    paths |= {"optimizer.lr": 0.3, "validation.every": 12, "model.reciprocal": True}
+    paths = {"model.dim": 32, "model.init.std": 0.1, "training": {"batch_size": 128, "max_epochs": 6}}
+    paths |= {"optimizer.lr": 0.3, "validation.every": 6, "model.reciprocal": True}
     (validation,) = fit(graphs.config(paths, name="synthetic"), catalog.load("synthetic").sealed(), directory=None)
     assert validation.mrr > 0.8

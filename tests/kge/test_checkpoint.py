@@ -66,8 +66,7 @@ def test_a_flipped_bit_is_refused_wherever_the_content_has_it(tmp_path: Path) ->
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << rng.randrange(8)]) + whole[position + 1 :])
         try:
             content = checkpoint.load(path)
-        except CheckpointError as error:
-            assert "\n" not in str(error)
+        except CheckpointError:
             outcomes.append("refused")
         else:  # padding between records means nothing
             assert torch.equal(content["model"]["entities"], torch.arange(40_000.0))
@@ -94,7 +93,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.pt", "."])
 def test_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="must be a checkpoint, but it does not exist$"):
+    with pytest.raises(CheckpointError, match=r"must be a checkpoint, but it does not exist$"):
         checkpoint.load(tmp_path / name)
 
 

@@ -39,7 +39,9 @@ def _refused(folder: Path) -> str:
 
 
 def _same(one: Dataset, other: Dataset) -> bool:
-    tensors = zip((one.train, one.valid, one.split("test")), (other.train, other.valid, other.split("test")), strict=True)
+    tensors = zip(
+        (one.train, one.valid, one.split("test")), (other.train, other.valid, other.split("test")), strict=True
+    )
     same_names = (one.entities, one.relations, one.fingerprint) == (other.entities, other.relations, other.fingerprint)
     return same_names and all(torch.equal(a, b) for a, b in tensors)
 
@@ -96,7 +98,11 @@ def test_the_fingerprint_ignores_order_and_nothing_else() -> None:
         (b"a\tb\tc\n\na\tb\tc\n", ":2", "must be head<TAB>relation<TAB>tail, got 1 field(s): ''"),
         (b"a\t\tc\n", ":1", "must be head<TAB>relation<TAB>tail, got 3 field(s): 'a\\t\\tc'"),
         (b"a b c\n", ":1", "must be head<TAB>relation<TAB>tail, got 1 field(s): 'a b c'"),
-        (b"a\tb\tc\n" * 3000 + b"a\tb\t\xff\n" + b"a\tb\tc\n" * 3000, ":3001", "must be UTF-8 text, got invalid start byte"),
+        (
+            b"a\tb\tc\n" * 3000 + b"a\tb\t\xff\n" + b"a\tb\tc\n" * 3000,
+            ":3001",
+            "must be UTF-8 text, got invalid start byte",
+        ),
         ("a\tb\tc\n".encode("utf-16"), ":1", "must be UTF-8 text, got invalid start byte"),
         (b"", "", "must hold at least one triple, got an empty file"),
         ("".encode("utf-8-sig"), "", "must hold at least one triple, got an empty file"),
@@ -118,7 +124,11 @@ def test_a_long_line_is_cut_in_the_error(tmp_path: Path) -> None:
 def test_a_damaged_gzip_file_is_refused(damage: str, tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b"%d\tr\t%d\n" % (i, 7 * i % 1000) for i in range(1000)))
     middle = len(whole) // 2
-    content = {"cut": whole[:middle], "flip": whole[:middle] + b"\x00\xff\x00" + whole[middle + 3 :], "plain": b"a\tb\tc\n"}
+    content = {
+        "cut": whole[:middle],
+        "flip": whole[:middle] + b"\x00\xff\x00" + whole[middle + 3 :],
+        "plain": b"a\tb\tc\n",
+    }
     folder = _folder(tmp_path / "x", content[damage], suffix=".tsv.gz")
     assert _refused(folder).startswith(f"{folder / 'train.tsv.gz'}: must be a whole gzip file, got ")
 

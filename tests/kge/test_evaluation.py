@@ -90,7 +90,7 @@ def test_metrics_are_means_over_both_sides() -> None:
     realistic = [(best + worst) / 2 for best, worst in both]
 
     def mean(values: Sequence[float]) -> float:
-        return pytest.approx(sum(values) / len(values))  # type: ignore[no-any-return]
+        return pytest.approx(sum(values) / len(values))
 
     assert found == {
         "mrr": mean([1 / each for each in realistic]),

@@ -32,6 +32,24 @@ CASES = [
     pytest.param("rotate", "ns_freq", {"loss.noise": "sampled", "negatives.filtered": True}, id="sampled-filtered"),
     pytest.param("distmult", "sce_bc", {"training.precision": "bfloat16", "model.reciprocal": True}, id="bfloat16"),
     pytest.param("tucker", "sce", {"optimizer": {"name": "adam", "lr": 0.01}, "validation.every": 4}, id="every-4"),
+    pytest.param(
+        "conve",
+        "sce",
+        {"optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "cosine", "warmup": 2}},
+        id="batch-norm-cosine",
+    ),
+    pytest.param(
+        "complex",
+        "sce_ls",
+        {"training.type": "k_vs_all", "auxiliary.relation_weight": 0.5, "regularizer": {"name": "n3", "weight": 0.1}},
+        id="k_vs_all",
+    ),
+    pytest.param(
+        "simple",
+        "tans",
+        {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "relation_factor": 0.5, "max_norm": 1.0}},
+        id="tans-sgd",
+    ),
 ]
 
 
@@ -44,7 +62,7 @@ def _one_at_a_time(config: TrainingConfig, directory: Path) -> Iterator[Validati
     """Abandon the training after each validation, and begin anew from its directory."""
     stop = None
     while stop is None:
-        with closing(fit(config, GRAPH, directory=directory)) as validations:  # type: ignore[type-var]
+        with closing(fit(config, GRAPH, directory=directory)) as validations:
             for validation in validations:
                 stop = validation.stop
                 if not validation.replayed:
@@ -93,7 +111,7 @@ def test_another_seed_gives_another_curve() -> None:
 
 def test_resuming_first_repeats_the_last_validation(tmp_path: Path) -> None:
     config = graphs.config(LONG)
-    with closing(fit(config, GRAPH, directory=tmp_path)) as validations:  # type: ignore[type-var]
+    with closing(fit(config, GRAPH, directory=tmp_path)) as validations:
         next(validations)
         second = next(validations)
     again = next(fit(config, GRAPH, directory=tmp_path))
@@ -217,7 +235,9 @@ def test_a_directory_of_another_graph_is_refused(tmp_path: Path) -> None:
 def test_the_best_model_is_no_training_to_go_on_with(tmp_path: Path) -> None:
     list(fit(graphs.config(), GRAPH, directory=tmp_path))
     (tmp_path / BEST).replace(tmp_path / LAST)
-    with pytest.raises(CheckpointError, match=r"last\.pt: must hold a training to go on with, got the best model alone$"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt: must hold a training to go on with, got the best model alone$"
+    ):
         list(fit(graphs.config(), GRAPH, directory=tmp_path))
 
 
@@ -228,7 +248,7 @@ def test_divergence_leaves_the_checkpoint_of_the_last_validation(tmp_path: Path)
     assert not (tmp_path / "never" / LAST).exists()
 
     config = graphs.config({"training.max_epochs": 5})
-    with closing(fit(config, GRAPH, directory=tmp_path)) as validations:  # type: ignore[type-var]
+    with closing(fit(config, GRAPH, directory=tmp_path)) as validations:
         kept = next(validations)
     content = checkpoint.load(tmp_path / LAST)
     content["training"]["model"]["entities"][0, 0] = float("nan")
@@ -264,7 +284,8 @@ for _ in fit(graphs.config(LONG), GRAPH, directory=folder):
 def test_a_killed_write_leaves_the_old_checkpoint(fatal: int, tmp_path: Path) -> None:
     script = _KILLED_WRITE.format(folder=str(tmp_path), fatal=fatal)
     root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    killed = subprocess.run([sys.executable, "-c", script], cwd=root, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     half_written = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert len(half_written) == 1

@@ -19,7 +19,9 @@ class Result(NamedTuple):
     grad_candidates: Tensor
 
 
-def _inputs(dtype: torch.dtype, *, rows: int = B, entities: int = E, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(
+    dtype: torch.dtype, *, rows: int = B, entities: int = E, scale: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     query = scale * torch.randn(rows, D, dtype=dtype, generator=generator)
     candidates = torch.randn(entities, D, dtype=dtype, generator=generator)
@@ -39,7 +41,13 @@ def _gradients(loss: Tensor, query: Tensor, candidates: Tensor) -> Result:
 
 
 def _fused(
-    query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float, bfloat16: bool = False
+    query: Tensor,
+    candidates: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    smoothing: float,
+    bfloat16: bool = False,
 ) -> Result:
     query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
     loss = softmax_cross_entropy(query, candidates, target, weight, smoothing=smoothing, bfloat16=bfloat16)

@@ -11,7 +11,7 @@ from kge.errors import DataError
 from kge.filters import FilterIndex, filter_from
 from kge.frequencies import Frequencies
 from kge.losses.base import Noise
-from kge.negatives import NegativeSampler, Negatives
+from kge.negatives import Negatives, NegativeSampler
 from tests.kge import graphs
 
 GRAPH = graphs.random_graph()
@@ -136,7 +136,9 @@ def test_repeated_and_reordered_triples_leave_a_filter_as_it_is() -> None:
     often = FilterIndex(torch.cat([GRAPH.train.flip(0), GRAPH.train[:5]]), num_entities=10, num_relations=3)
     anchors, relations = torch.arange(10), torch.arange(10) % 3
     for side in Side:
-        for mine, theirs in zip(once.pairs(side, anchors, relations), often.pairs(side, anchors, relations), strict=True):
+        for mine, theirs in zip(
+            once.pairs(side, anchors, relations), often.pairs(side, anchors, relations), strict=True
+        ):
             assert torch.equal(mine, theirs)
 
 

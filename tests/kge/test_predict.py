@@ -16,7 +16,7 @@ MODEL = graphs.free_scores(SCORES)
 
 
 def _names(**options: object) -> list[str]:
-    found = predict(MODEL, GRAPH, **{"side": Side.TAIL, "anchor": "e000", "relation": "r0", "top": 3} | options)  # type: ignore[arg-type]
+    found = predict(MODEL, GRAPH, **{"side": Side.TAIL, "anchor": "e000", "relation": "r0", "top": 3} | options)
     return [f"{each.entity}{'*' if each.known else ''} {each.score:g}" for each in found]
 
 

@@ -229,7 +229,7 @@ def test_one_vs_all_on_a_graph_reaches_the_objective_exactly(loss: str) -> None:
             with torch.no_grad():
                 model.relations[0].view(Y, Y)[:X] = scores
             with torch.enable_grad():
-                value = type_.backward(model, graph.train, rows, 1 / len(rows))
+                value = type_.backward(model, rows)
             assert model.relations.grad is not None
             ctx.save_for_backward(model.relations.grad[0].view(Y, Y)[:X].clone())
             return value

@@ -62,9 +62,9 @@ BAD = [
     ("model.dim: 32", "model.norm: 2", "model.norm", "fixed.model.norm: must not repeat what arm transe-l1.sce holds"),
     (
         "model.dim: 32",
-        "training.type: one_vs_all",
+        "training.type: negative_sampling",
         "training.type",
-        "fixed.training.type: must be negative_sampling for loss ns, got 'one_vs_all'",
+        "fixed.training.type: must be one_vs_all",
     ),
     ("float: [1e-3, 1.0]", "float: [1.0, 1e-3]", "optimizer.lr", "spaces.optimizer.lr: must have low < high, got"),
     ("float: [1e-3, 1.0]", "float: [0, 1.0]", "optimizer.lr", "spaces.optimizer.lr: must have low > 0 and no step"),
@@ -88,6 +88,12 @@ BAD = [
         "{float: [-1.0, 1.0]}",
         "optimizer.lr",
         "spaces.optimizer.lr: must be > 0, got -1.0",
+    ),
+    (
+        "{float: [1e-3, 1.0], log: true}",
+        "{choices: [0.1, 0.2, 0.3, -0.4, 0.5]}",
+        "optimizer.lr",
+        "spaces.optimizer.lr: must be > 0, got -0.4",
     ),
     ("optimizer.lr: {float", "training.type: {float", "training.type", "spaces.training.type: must be fixed: arms"),
 ]

@@ -1,4 +1,4 @@
-"""Search and replication on a real database and a toy cluster: killed at any commit, they end as if they had not been."""
+"""Search and replication on a real database and a toy cluster: killed at any commit, they end whole."""
 
 import random
 from collections import Counter
@@ -16,20 +16,27 @@ from study.budget import Ledger
 from study.config import StudyConfig
 from study.database import sqlite_url
 from study.history import trial_records
-from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, TrialRecord, TrialState
+from study.records import Assignment, Dimension, FailureClass, Measurement, Outcome, Selection, TrialRecord, TrialState
 from study.replicate import ReplicateWork
 from study.search import SearchWork
 from study.selection import freeze
-from study.space import compose_all
+from study.space import Space
 from study.store import Registration, Store
 from study.work import ArmProgress, Sequence, Work
 from tests.study.study_files import config
 
-EPOCHS = 4
-STUDY = config(("{min_epochs: 2, reduction_factor: 3}", "null"), ("max_epochs: 3", f"max_epochs: {EPOCHS}"))
-PRUNED = config(("max_epochs: 3", f"max_epochs: {EPOCHS}"))
+EPOCHS = 3
+LIVES = 50  # of a driver, at most: each must bring the study on
+PRUNED = config(
+    ("    - {name: transe, norm: 1, label: transe-l1}\n", ""),
+    ("trials: 4", "trials: 3"),
+    ("replicates: 2", "replicates: 1"),
+)
+STUDY = replace(PRUNED, pruning=None)
 TRIALS, REPLICATES = STUDY.budget.trials, STUDY.replicates
 ARMS = [arm.name for arm in STUDY.arms]
+LR = Dimension(path="optimizer.lr", kind="float", low=1e-3, high=1.0, log=True)
+SPACES = {arm.name: Space(arm=arm, tuned=(LR,), fixed=(("training.max_epochs", EPOCHS),)) for arm in STUDY.arms}
 Key = tuple[str, str, int]
 
 
@@ -39,7 +46,7 @@ class Killed(BaseException):
 
 @dataclass
 class Cluster:
-    """Runs attempts of four epochs, some at once, in an order of its own; its disk survives the driver."""
+    """Runs attempts of three epochs, some at once, in an order of its own; its disk survives the driver."""
 
     rng: random.Random
     disk: dict[Key, list[Measurement]] = field(default_factory=dict)
@@ -61,7 +68,7 @@ class Cluster:
             assignment, events = live[slot]
             if self.loses(assignment):
                 del live[slot]
-                work.lost(assignment, reason="worker lost")
+                work.lost(assignment, reason="worker lost", by_itself=True)
                 continue
             event = next(events)
             if isinstance(event, Outcome):
@@ -121,7 +128,7 @@ class Home:
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Store, Arms]]:
-        search = Search(seed=self.study.seed, config=self.study.search, spaces=compose_all(self.study))
+        search = Search(seed=self.study.seed, config=self.study.search, spaces=SPACES)
         with closing(Store(self.url)) as store, closing(Arms(self.url, "s", search)) as arms:
             yield store, arms
 
@@ -143,16 +150,14 @@ class Home:
             folder=self.folder,
             store=store,
             arms=arms,
-            spaces=compose_all(self.study),
+            spaces=SPACES,
             ledger=Ledger(arms=ARMS, budget=self.study.budget, unit="trials"),
             pruning=self.study.pruning,
             listen=self.heard.append,
         )
 
     def freeze(self, store: Store, arms: Arms) -> list[Selection]:
-        return freeze(
-            store, study="s", folder=self.folder, spaces=compose_all(self.study), trials=self.trials(store, arms)
-        )
+        return freeze(store, study="s", folder=self.folder, spaces=SPACES, trials=self.trials(store, arms))
 
     def trials(self, store: Store, arms: Arms) -> tuple[TrialRecord, ...]:
         return trial_records(store, arms, registration(self.study))
@@ -219,13 +224,13 @@ def assert_whole(home: Home) -> None:
         assert selection.valid_mrr == max(each.best_mrr or 0 for each in rivals)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_drivers_killed_at_any_commit_leave_the_study_whole(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     home, cluster = Home(tmp_path, PRUNED if seed % 2 else STUDY), Cluster(rng)
     kills = 0
-    while True:
-        with killed_after(rng.randrange(12, 60)):
+    for _ in range(LIVES):
+        with killed_after(rng.randrange(25, 70)):
             try:
                 home.drive(cluster)
                 break
@@ -233,7 +238,7 @@ def test_drivers_killed_at_any_commit_leave_the_study_whole(tmp_path: Path, seed
                 kills += 1
         counts = Counter(trial.arm for trial in home.all_trials())
         assert max(counts.values(), default=0) - min(counts[arm] for arm in ARMS) <= 1, "fair at any moment"
-    assert kills >= 5
+    assert kills >= 4
     assert_whole(home)
 
 
@@ -242,8 +247,8 @@ def test_a_killed_study_ends_with_the_same_random_trials_as_one_that_was_not(tmp
     for home, kills in zip(homes, (False, True), strict=True):
         home.folder.mkdir()
         cluster = Cluster(random.Random(0), width=1)
-        while True:
-            with killed_after(25 if kills else 10**6):
+        for _ in range(LIVES):
+            with killed_after(45 if kills else 10**6):
                 try:
                     home.drive(cluster)
                     break

@@ -1,36 +1,29 @@
-"""Penalties added once per batch.
+"""Powers of the Lp norm, for p in 1, 2, 3.
 
 Shapes  B triples of the batch.
 
-Lp over whole tables:        (weight / p) sum |theta|^p, the entity term twice (as head and as tail)
-Lp over the batch, weighted: (weight / p) (1 / B) sum over occurrences in the batch of |theta|^p
+    whole tables:        (weight / p) sum |theta|^p, the entity term twice (as head and as tail)
+    batch, `weighted`:   (weight / p) (1 / B) sum over occurrences in the batch of |theta|^p
 
 These are the conventions of the published settings (losses.md section 1.0), so their weights carry over.
 """
 
-from abc import ABC, abstractmethod
 from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from kge.config import RegularizerConfig
 from kge.data import Triples
 from kge.models.base import AbstractModel
-
-
-class AbstractRegularizer(ABC):
-    """A penalty on the parameters, given the triples of the batch."""
-
-    @abstractmethod
-    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
-        """The term to add to the loss of the batch."""
+from kge.regularizers.base import AbstractRegularizer
 
 
 @final
 class Lp(AbstractRegularizer):
-    """Powers of the Lp norm, for p in 1, 2, 3, with a weight for entities and one for relations."""
+    """Powers of the Lp norm, with a weight for entities and one for relations."""
+
+    applies_to = AbstractModel
 
     def __init__(self, *, p: int, weighted: bool, entity_weight: float, relation_weight: float) -> None:
         self._p = p
@@ -61,15 +54,3 @@ class Lp(AbstractRegularizer):
 
     def _power(self, values: Tensor) -> Tensor:
         return values.abs().pow(self._p).sum()
-
-
-def build_regularizer(config: RegularizerConfig) -> AbstractRegularizer | None:
-    """The penalty that a configuration asks for; None when its weights are zero."""
-    if config.name == "none" or (config.entity_weight == 0 and config.relation_weight == 0):
-        return None
-    return Lp(
-        p=config.p,
-        weighted=config.weighted,
-        entity_weight=config.entity_weight,
-        relation_weight=config.relation_weight,
-    )

@@ -1,0 +1,41 @@
+"""Relation prediction as a second task: which relation holds between head and tail?
+
+Shapes  B triples of the batch.
+
+    (weight / B) sum over triples of  - log p(r | h, t),    p(. | h, t) = softmax over all relations
+
+Chen, Minervini, Riedel, Stenetorp: Relation Prediction as an Auxiliary Training Objective for Improving
+Multi-Relational Graph Representations. AKBC 2021. https://arxiv.org/abs/2110.02834
+
+The weight is against the two entity rows of a triple, as there. With reciprocal relations a triple counts in
+both directions, as it does in the loss: r among all 2 R for (h, t), and r + R among them for (t, h).
+"""
+
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from kge.data import Triples
+from kge.models.base import AbstractModel
+from kge.models.multilinear import AbstractMultilinear
+
+
+@final
+class RelationPrediction:
+    """The cross-entropy of relations; for models that compare all relations with one vector."""
+
+    applies_to = AbstractMultilinear
+
+    def __init__(self, *, weight: float) -> None:
+        self._weight = weight
+
+    def loss(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+        """The term to add to the loss of the batch."""
+        assert isinstance(model, AbstractMultilinear)
+        h, r, t = triples.T
+        total = cross_entropy(model.score_relations(h, t), r)
+        if model.reciprocal:
+            total = total + cross_entropy(model.score_relations(t, h), r + model.num_relations)
+        return self._weight * total

@@ -1,0 +1,51 @@
+"""Training types: from the rows of a batch to the mean of their losses, with gradients.
+
+Shapes  B rows of the batch, E entities, D real numbers per entity, K negatives.
+
+A step embeds queries and candidates once, for the whole batch. The scores, which are what fills memory, are
+made in slices of `sub_batch_size` rows against detached copies, and the copies' gradients flow back at the
+end. So a sub-batch changes neither the value nor the random draws.
+
+Every value is per triple: the sum of the losses of both its queries.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.data import Triples
+from kge.models.base import AbstractModel
+
+Positions = Int[Tensor, " B"]
+
+
+class AbstractTrainingType(ABC):
+    """How a batch becomes gradients."""
+
+    size: int  # what an epoch visits, each once: training triples or distinct queries
+
+    @abstractmethod
+    def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
+        """Add the gradient of the batch's loss to the model; return the loss, detached. `rows` are below `size`."""
+
+    @abstractmethod
+    def triples(self, rows: Positions) -> Triples:
+        """The training triples behind a batch: what penalties and further tasks are about."""
+
+    @abstractmethod
+    def generators(self) -> dict[str, torch.Generator]:
+        """The random streams to save with a checkpoint, by name."""
+
+
+def leaf(values: Tensor) -> Tensor:
+    """A detached copy that collects its own gradient."""
+    return values.detach().requires_grad_()
+
+
+def slices(length: int, size: int | None) -> Iterator[slice]:
+    """Consecutive parts of at most `size` rows; all of them when None."""
+    step = length if size is None else size
+    return (slice(start, start + step) for start in range(0, length, step))

@@ -1,0 +1,87 @@
+"""The loss over the scores of all entities: fused where there is a kernel for it, by autograd elsewhere."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.batches.base import leaf, slices
+from kge.kernels import softmax_cross_entropy
+from kge.losses.base import AbstractBlockLoss, AbstractLoss, AbstractSoftmaxLoss, Answers
+from kge.models.base import AbstractBilinear, AbstractModel
+
+Targets = Int[Tensor, " B"] | Answers  # one answer a row | all answers of each row
+
+
+def has_kernel(model: type[AbstractModel], loss: type[AbstractLoss]) -> bool:
+    """Whether this pair can be fused; the only place that decides it."""
+    return issubclass(model, AbstractBilinear) and issubclass(loss, AbstractSoftmaxLoss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A loss over all entities and the way it is computed; without `fused` never by a kernel."""
+
+    loss: AbstractBlockLoss
+    sub_batch_size: int | None
+    bfloat16: bool
+    fused: bool
+
+    def backward(
+        self,
+        model: AbstractModel,
+        query: Float[Tensor, "B D"],
+        targets: Targets,
+        weight: Float[Tensor, " B"] | None,
+        scale: float,
+    ) -> Float[Tensor, ""]:
+        """Add the gradient of scale x (weighted sum of row losses) to the model; return that value, detached."""
+        candidates = model.candidates()
+        rows, table = leaf(query), leaf(candidates)
+        value = query.new_zeros(())
+        for part in slices(len(query), self.sub_batch_size):
+            part_weight = None if weight is None else weight[part]
+            loss = scale * self._sum(model, rows[part], table, _part(targets, part), part_weight)
+            loss.backward()
+            value += loss.detach()
+        torch.autograd.backward([query, candidates], [rows.grad, table.grad])
+        return value
+
+    def _sum(
+        self, model: AbstractModel, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor | None
+    ) -> Tensor:
+        if self.fused and has_kernel(type(model), type(self.loss)):
+            return self._kernel(query, candidates, targets, weight)
+        scores = model.compare(query, candidates)
+        if isinstance(targets, Answers):
+            losses = self.loss.answer_rows(scores, targets)
+        else:
+            losses = self.loss.rows(scores, targets)
+        return losses.sum() if weight is None else torch.dot(losses, weight)
+
+    def _kernel(self, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor | None) -> Tensor:
+        assert isinstance(self.loss, AbstractSoftmaxLoss)
+        answer, row, share = (
+            (targets.entity, targets.row, targets.share) if isinstance(targets, Answers) else (targets, None, None)
+        )
+        return softmax_cross_entropy(
+            query,
+            candidates,
+            answer,
+            weight,
+            smoothing=self.loss.smoothing,
+            bfloat16=self.bfloat16,
+            row=row,
+            share=share,
+        )
+
+
+def _part(targets: Targets, part: slice) -> Tensor | Answers:
+    """The targets of consecutive rows, whose numbers start at 0 again."""
+    if not isinstance(targets, Answers):
+        return targets[part]
+    bounds = torch.tensor([part.start, part.stop], device=targets.row.device)
+    pairs = slice(*torch.searchsorted(targets.row, bounds).tolist())
+    row, entity, share = targets.row[pairs] - part.start, targets.entity[pairs], targets.share[pairs]
+    return Answers(row=row, entity=entity, share=share)

@@ -1,0 +1,94 @@
+"""k_vs_all: a row is a distinct query of train, of either side, with all its answers.
+
+Shapes  Q distinct queries of both sides, head queries first; A pairs of a query and one of its answers.
+
+    loss(batch) = (2 / B) sum over rows of  w_x loss(row)
+    w_x = n_x / (mean of n over all queries)   `answers`: a query counts as often as train asks it, as in one_vs_all
+    w_x = 1                                    `equal`
+
+A triple has two queries: hence the 2. With `answers` the expected batch gradient of a softmax loss is that of
+one_vs_all, and so is the value of a whole epoch at fixed parameters. The two queries of a triple are no longer
+in one batch: this is its own training type and no faster form of one_vs_all.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kge.batches.base import AbstractTrainingType, Positions
+from kge.batches.block import Block
+from kge.data import Dataset, Side, Triples
+from kge.losses.base import Answers, QueryWeight
+from kge.models.base import AbstractModel
+
+
+class _Queries:
+    """The distinct queries of one side, with their answers in order."""
+
+    def __init__(self, dataset: Dataset, side: Side, device: str) -> None:
+        train, entities, relations = dataset.train.to(device), dataset.num_entities, dataset.num_relations
+        queries = side.anchors(train) * relations + train[:, 1]
+        pairs, counts = torch.unique(queries * entities + side.answers(train), return_counts=True)
+        keys, query, self.answers = torch.unique_consecutive(pairs // entities, return_inverse=True, return_counts=True)
+        self.side = side
+        self.anchor, self.relation = keys // relations, keys % relations
+        self.count = counts.new_zeros(len(keys)).index_add(0, query, counts)  # n: triples that ask it
+        self.entity = pairs % entities
+        self.share = counts / self.count[query]
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+
+@final
+class KVsAll(AbstractTrainingType):
+    """Each distinct query against all entities, once per epoch."""
+
+    def __init__(self, *, dataset: Dataset, block: Block, query_weight: QueryWeight, device: str) -> None:
+        self._block = block
+        self._sides = [_Queries(dataset, side, device) for side in Side]
+        self._heads = len(self._sides[0])
+        self.size = sum(len(each) for each in self._sides)
+        self._anchor, self._relation, self._count, self._length, self._entity, self._share = (
+            torch.cat([getattr(each, name) for each in self._sides])
+            for name in ("anchor", "relation", "count", "answers", "entity", "share")
+        )
+        self._first = self._length.cumsum(0) - self._length
+        count = self._count.to(self._share.dtype)
+        self._weight = count / count.mean() if query_weight == "answers" else None
+
+    def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
+        by_side = self._by_side(rows)
+        query = torch.cat(
+            [model.queries(side, self._anchor[part], self._relation[part]) for side, part in by_side if len(part)]
+        )
+        order = torch.cat([part for _, part in by_side])
+        row, pair = self._pairs(order)
+        answers = Answers(row=row, entity=self._entity[pair], share=self._share[pair])
+        weight = None if self._weight is None else self._weight[order]
+        return self._block.backward(model, query, answers, weight, 2 / len(rows))
+
+    def triples(self, rows: Positions) -> Triples:
+        return torch.cat([self._triples(side, part) for side, part in self._by_side(rows)])
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {}
+
+    def _by_side(self, rows: Positions) -> list[tuple[Side, Tensor]]:
+        heads = rows < self._heads
+        return [(Side.HEAD, rows[heads]), (Side.TAIL, rows[~heads])]
+
+    def _pairs(self, rows: Positions) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
+        """For each answer of each row: the row's place in the batch, and the answer's among all pairs."""
+        lengths = self._length[rows]
+        row = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
+        within = torch.arange(len(row), device=rows.device) - (lengths.cumsum(0) - lengths)[row]
+        return row, self._first[rows][row] + within
+
+    def _triples(self, side: Side, rows: Positions) -> Triples:
+        row, pair = self._pairs(rows)
+        anchor, relation, answer = self._anchor[rows][row], self._relation[rows][row], self._entity[pair]
+        columns = (anchor, relation, answer) if side is Side.TAIL else (answer, relation, anchor)
+        return torch.stack(columns, dim=1)

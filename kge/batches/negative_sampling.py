@@ -1,0 +1,97 @@
+"""negative_sampling: every query is scored against its true answer and its own negatives."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from kge.batches.base import AbstractTrainingType, Positions, leaf, slices
+from kge.data import Side, Triples
+from kge.frequencies import Frequencies
+from kge.losses.base import AbstractSamplingLoss
+from kge.losses.logistic import AbstractLogisticLoss, Emphasis, query_weights
+from kge.models.base import AbstractModel
+from kge.negatives import NegativeSampler
+
+
+@final
+class NegativeSampling(AbstractTrainingType):
+    """Both queries of each triple against the answer and negatives."""
+
+    def __init__(
+        self,
+        *,
+        train: Triples,
+        frequencies: Frequencies,
+        loss: AbstractSamplingLoss,
+        sampler: NegativeSampler,
+        negatives: tuple[int, int],
+        sub_batch_size: int | None,
+    ) -> None:
+        self.size = len(train)
+        self._train = train
+        self._loss = loss
+        self._sampler = sampler
+        self._count = dict(zip((Side.HEAD, Side.TAIL), negatives, strict=True))
+        self._sub_batch_size = sub_batch_size
+        self._emphasis = {side: _emphasis(loss, frequencies, side) for side in Side}
+
+    def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
+        triples = self._train[rows]
+        candidates = model.candidates()
+        table = leaf(candidates)
+        value, scale = candidates.new_zeros(()), 1 / len(rows)
+        queries, leaves = [], []
+        for side in Side:
+            anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)[:, None]
+            query = model.queries(side, anchors, relations)
+            queries.append(query)
+            leaves.append(leaf(query))
+            ids, weight = self._sampler.draw(side, anchors, relations, self._count[side])
+            emphasis = self._row_emphasis(model, leaves[-1], table, side, triples, rows)
+            for part in slices(len(query), self._sub_batch_size):
+                positive = model.compare(leaves[-1][part], embedding(answers[part], table)).squeeze(1)
+                negative = model.compare(leaves[-1][part], embedding(ids[part], table))
+                part_weight = None if weight is None else weight[part]
+                part_emphasis = None if emphasis is None else (emphasis[0][part], emphasis[1][part])
+                loss = scale * self._sum(positive, negative, part_weight, part_emphasis)
+                loss.backward()
+                value += loss.detach()
+        torch.autograd.backward([*queries, candidates], [*(each.grad for each in leaves), table.grad])
+        return value
+
+    def triples(self, rows: Positions) -> Triples:
+        return self._train[rows]
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {"negatives": self._sampler.generator}
+
+    def _sum(self, positive: Tensor, negative: Tensor, weight: Tensor | None, emphasis: Emphasis | None) -> Tensor:
+        if emphasis is None:
+            return self._loss.rows(positive, negative, weight).sum()
+        assert isinstance(self._loss, AbstractLogisticLoss)
+        true, noise = self._loss.terms(positive, negative, weight)
+        return torch.dot(true, emphasis[0]) + torch.dot(noise, emphasis[1])
+
+    def _row_emphasis(
+        self, model: AbstractModel, query: Tensor, table: Tensor, side: Side, triples: Triples, rows: Positions
+    ) -> Emphasis | None:
+        """What the positive and the negative term of each row of the batch count; None when all count 1."""
+        kept = self._emphasis[side]
+        emphasis = None if kept is None else (kept[0][rows], kept[1][rows])
+        if not isinstance(self._loss, AbstractLogisticLoss) or self._loss.query_temperature == 0:
+            return emphasis
+        with torch.no_grad():
+            positive = model.compare(query, embedding(side.answers(triples)[:, None], table)).squeeze(1)
+        names: Int[Tensor, " B"] = side.anchors(triples) * model.num_relations + triples[:, 1]
+        weight = query_weights(positive, names, self._loss.query_temperature)
+        return (weight, weight) if emphasis is None else (weight * emphasis[0], weight * emphasis[1])
+
+
+def _emphasis(loss: AbstractSamplingLoss, frequencies: Frequencies, side: Side) -> Emphasis | None:
+    """What the terms of every training row of a side count by their counts in train."""
+    if not isinstance(loss, AbstractLogisticLoss):
+        return None
+    return loss.emphasis(frequencies.triples(), frequencies.queries(side))

@@ -1,0 +1,49 @@
+"""one_vs_all: every query is scored against all entities, and a row is a triple asked from one side.
+
+Queries that repeat in a batch are not merged, so the batches are those of the published settings.
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kge.batches.base import AbstractTrainingType, Positions
+from kge.batches.block import Block
+from kge.data import Side, Triples
+from kge.frequencies import Frequencies
+from kge.models.base import AbstractModel
+
+
+@final
+class OneVsAll(AbstractTrainingType):
+    """Both queries of each triple against all entities."""
+
+    def __init__(self, *, train: Triples, frequencies: Frequencies, block: Block) -> None:
+        self.size = len(train)
+        self._train = train
+        self._frequencies = frequencies
+        self._block = block
+
+    def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
+        triples = self._train[rows]
+        query = torch.cat([model.queries(side, side.anchors(triples), triples[:, 1]) for side in Side])
+        target = torch.cat([side.answers(triples) for side in Side])
+        return self._block.backward(model, query, target, self._weight(triples, rows), 1 / len(rows))
+
+    def triples(self, rows: Positions) -> Triples:
+        return self._train[rows]
+
+    def generators(self) -> dict[str, torch.Generator]:
+        return {}
+
+    def _weight(self, triples: Triples, rows: Positions) -> Float[Tensor, " rows"] | None:
+        weights = [
+            self._block.loss.row_weight(
+                self._frequencies.queries(side)[rows], self._frequencies.answers(side)[side.answers(triples)]
+            )
+            for side in Side
+        ]
+        present = [weight for weight in weights if weight is not None]
+        return torch.cat(present) if present else None

@@ -1,0 +1,34 @@
+"""Pretraining: a training whose tables start from those of another one.
+
+Entities and relations are matched by name. Both graphs must have the same fingerprint, so a name has the same
+id in both, and the tables are taken as they are, the inverse relations of a reciprocal model included.
+Everything else starts anew: further parameters of the model, optimizer, schedule, random numbers.
+
+Kamigaito & Hayashi (ACL 2021) start sce_ls and sans in this way from tables trained with sce_bc and ns_freq.
+"""
+
+from pathlib import Path
+
+import torch
+
+from kge import checkpoint
+from kge.data import Dataset
+from kge.errors import CheckpointError
+from kge.models.base import AbstractModel
+
+_TABLES = ("entities", "relations")
+
+
+def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> None:
+    """Copy both tables of a best or last checkpoint into the model; CheckpointError when they do not fit."""
+    content = checkpoint.load(path)
+    checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
+    saved = content["model"] if "model" in content else content["training"]["model"]
+    for name in _TABLES:
+        mine = getattr(model, name)
+        if saved[name].shape != mine.shape:
+            must, came = (" x ".join(map(str, each.shape)) for each in (mine, saved[name]))
+            reason = f"{name} must be {must} as here (model.dim, model.reciprocal), got {came}"
+            raise CheckpointError(f"{path}: {reason}")
+        with torch.no_grad():
+            mine.copy_(saved[name])

@@ -1,0 +1,40 @@
+"""What every regularizer promises: a penalty on the parameters, added once per batch.
+
+Shapes  B triples of the batch.
+Dropout never touches a penalty: it is about what is stored.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from kge.data import Triples
+from kge.models.base import AbstractModel, RelationVectors, Vectors
+
+Row = tuple[Vectors, RelationVectors, Vectors]
+
+
+class AbstractRegularizer(ABC):
+    """A penalty, and the models that it is defined for."""
+
+    applies_to: ClassVar[type[AbstractModel]]
+
+    @abstractmethod
+    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+        """The term to add to the loss of the batch."""
+
+
+def rows(model: AbstractModel, triples: Triples) -> Iterator[Row]:
+    """Head, relation and tail vectors of both rows of each triple, tail queries first.
+
+    The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
+    """
+    r = triples[:, 1]
+    head, tail = (embedding(triples[:, slot], model.entities) for slot in (0, 2))
+    forwards = head, model.embed_relation(r), tail
+    yield forwards
+    yield (tail, model.embed_relation(r + model.num_relations), head) if model.reciprocal else forwards

@@ -1,0 +1,268 @@
+"""The `kge` command from its arguments to its exit code."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from kge import cli
+from kge.fitting import BEST, LAST
+from tests.kge import graphs
+from tests.kge.test_data import NAMES
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+dataset: {dataset}
+model: {{name: complex, dim: 8}}
+loss: {{name: sce}}
+training: {{batch_size: 16, max_epochs: 3}}
+validation: {{every: 1}}
+"""
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Kge = Callable[..., Ran]
+
+
+@pytest.fixture
+def kge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kge:
+    """Run the command in an own folder that holds a graph and a configuration."""
+    graphs.write_folder(tmp_path / "graph", NAMES)
+    (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["kge", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        captured = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return Ran(left.value.code, captured.out, captured.err)
+
+    return run
+
+
+def _files(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def test_train_evaluate_and_predict(kge: Kge, tmp_path: Path) -> None:
+    trained = kge("train", "small.yaml", "--device", "cpu")
+    folder = tmp_path / "runs" / "small"
+    assert trained.code == 0
+    assert trained.err == ""
+    assert [line.split()[0] for line in trained.out.splitlines()[:4]] == ["epoch", "1", "2", "3"]
+    assert re.search(r"^stopped by max_epochs; best MRR 0\.\d{4} at epoch \d$", trained.out, re.MULTILINE)
+    assert {path.name for path in folder.iterdir()} == {LAST, BEST, "curve.csv"}
+    with (folder / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+    best = str(folder / BEST)
+    evaluated = kge("evaluate", best, "--json")
+    record = json.loads(evaluated.out)
+    assert (record["split"], record["filter"], record["ranks"]) == ("valid", ["train", "valid"], "realistic")
+    assert record["mrr"] == max(float(row["mrr"]) for row in rows)
+    test = json.loads(kge("evaluate", best, "--split", "test", "--json").out)
+    assert test["filter"] == ["train", "valid", "test"]
+    assert (
+        "test, filtered by train + valid + test, 2 triples, both sides" in kge("evaluate", best, "--split", "test").out
+    )
+
+    predicted = kge("predict", best, "--head", "a", "--relation", "likes", "--top", "2", "--json")
+    answers = [json.loads(line) for line in predicted.out.splitlines()]
+    assert len(answers) == 2
+    assert answers[0]["score"] >= answers[1]["score"]
+    fresh = kge("predict", best, "--tail", "b", "--relation", "is 'x'", "--new-only")
+    assert "c c" not in fresh.out
+    assert "*" not in fresh.out
+    assert len(fresh.out.splitlines()) == 4
+
+
+def test_training_goes_on_where_its_directory_stopped(kge: Kge, tmp_path: Path) -> None:
+    assert kge("train", "small.yaml", "--directory", "x", "--set", "training.max_epochs=2").code == 0
+    more = kge("train", "small.yaml", "--directory", "x")
+    assert more.code == 0
+    assert more.out.splitlines()[0] == "continuing x/last.pt"
+    assert [line.split()[0] for line in more.out.splitlines()[1:4]] == ["epoch", "2", "3"]
+    assert "(again)" in more.out
+    kge("train", "small.yaml", "--directory", "straight")
+    tables = [torch.load(tmp_path / name / LAST)["training"]["model"]["entities"] for name in ("x", "straight")]
+    assert torch.equal(*tables)
+    with (tmp_path / "x" / "curve.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_set_changes_one_value(kge: Kge, tmp_path: Path) -> None:
+    kge(
+        "train",
+        "small.yaml",
+        "--set",
+        "model.dim=4",
+        "--set",
+        "optimizer.lr=1e-3",
+        "--set",
+        "loss={name: ns, margin: 1.5}",
+    )
+    content = torch.load(tmp_path / "runs" / "small" / LAST)
+    config = json.loads(content["config"])
+    assert (config["model"]["dim"], config["optimizer"]["lr"]) == (4, 1e-3)
+    options = {"margin": 1.5, "normalize": "sum", "subsampling": "none", "alpha": 0.5}
+    assert config["loss"] == {"name": "ns", "options": options}
+
+
+def test_data_commands(kge: Kge, published: Callable[[str], object]) -> None:
+    assert kge("data", "list").out.split() == ["fb15k-237", "wn18rr", "synthetic"]
+    passport = json.loads(kge("data", "passport", "graph").out)
+    assert (passport["entities"], passport["train_triples"], passport["test_with_unseen_entity"]) == (5, 4, 1)
+    published("wn18rr")
+    assert kge("data", "get", "wn18rr").out.strip().endswith("wn18rr")
+
+
+REFUSED = [
+    (["train", "gone.yaml"], r"gone\.yaml: cannot be read: No such file or directory"),
+    (["train", "small.yaml", "--set", "loss.name=scee"], r".*unknown loss 'scee' .*did you mean 'sce'.*"),
+    (["train", "small.yaml", "--set", "model.dim=7"], r".*model\.dim: must be even for complex .*, got 7"),
+    (
+        ["train", "small.yaml", "--set", "model.name=transe", "--set", "model.norm=3"],
+        r".*model\.norm: must be 1 or 2.*",
+    ),
+    (["train", "small.yaml", "--set", "optimizer.lr=-1"], r".*optimizer\.lr: must be > 0, got -1.*"),
+    (
+        ["train", "small.yaml", "--set", "training.type=negative_sampling"],
+        r".*training\.type: must be one_vs_all or k_vs_all for loss sce.*",
+    ),
+    (["train", "small.yaml", "--set", "dataset=fb15k237"], r"unknown dataset 'fb15k237': .*did you mean 'fb15k-237'\?"),
+    (["train", "small.yaml", "--set", "lr"], r"--set: must be PATH=VALUE, got 'lr'"),
+    (["train", "small.yaml", "--set", "model.dim=["], r"--set model\.dim:1: must be YAML: .*"),
+    (["train", "small.yaml", "--device", "meta"], r".*must be a device of this machine, got 'meta'.*"),
+    (["train", "small.yaml", "--device", "gpu"], r".*must be a device of this machine, got 'gpu'.*"),
+    (["train", "small.yaml", "--threads", "0"], r".*'--threads'.*"),
+    (["train"], r"Missing argument 'CONFIG'\."),
+    (["evaluate", "gone.pt"], r"gone\.pt: must be a checkpoint, but it does not exist"),
+    (["evaluate", "small.yaml"], r"small\.yaml: must be a checkpoint of kge, got .*"),
+    (["evaluate", "gone.pt", "--split", "dev"], r".*'--split'.*'dev'.*"),
+    (["predict", "gone.pt", "--relation", "likes"], r"give exactly one of --head and --tail"),
+    (["data", "passport", "nowhere"], r"unknown dataset 'nowhere': must be a folder or one of .*"),
+    (["data", "get", "synthetic"], r".*synthetic.*"),
+    (["trian"], r"No such command 'trian'.*"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSED, ids=[" ".join(each) for each, _ in REFUSED])
+def test_a_mistake_is_one_line_and_exit_code_2_and_leaves_nothing(
+    arguments: list[str], sentence: str, kge: Kge, tmp_path: Path
+) -> None:
+    before = _files(tmp_path)
+    ran = kge(*arguments)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert re.fullmatch(f"error: {sentence}\n", ran.err)
+    assert _files(tmp_path) == before
+
+
+def test_a_file_is_named_with_its_line(kge: Kge, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph").replace("dim: 8", "dim: eight"))
+    assert re.fullmatch(
+        r"error: small\.yaml:3: model\.dim: must be an integer, got 'eight'\n", kge("train", "small.yaml").err
+    )
+    (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph"))
+    (tmp_path / "graph" / "train.tsv").write_text("a\tlikes\n")
+    ran = kge("train", "small.yaml")
+    assert (ran.code, "graph/train.tsv:1: must be head<TAB>relation<TAB>tail" in ran.err) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_directory_of_another_configuration_is_refused(kge: Kge) -> None:
+    kge("train", "small.yaml")
+    ran = kge("train", "small.yaml", "--set", "optimizer.lr=0.5")
+    assert ran.code == 2
+    assert ran.err == (
+        "error: runs/small/last.pt: must be of the same configuration; optimizer.lr is 0.1 there and 0.5 here\n"
+    )
+
+
+def test_unknown_names_in_a_query_are_refused(kge: Kge) -> None:
+    kge("train", "small.yaml")
+    ran = kge("predict", f"runs/small/{BEST}", "--head", "cc", "--relation", "likes")
+    assert (ran.code, ran.err) == (2, "error: unknown entity 'cc' (5 known; did you mean 'c c'?)\n")
+    both = kge("predict", f"runs/small/{BEST}", "--head", "a", "--tail", "b", "--relation", "likes")
+    assert (both.code, both.err) == (2, "error: give exactly one of --head and --tail\n")
+
+
+def test_a_graph_that_moved_is_named_anew(kge: Kge, tmp_path: Path) -> None:
+    kge("train", "small.yaml")
+    (tmp_path / "graph").rename(tmp_path / "moved")
+    best = f"runs/small/{BEST}"
+    assert kge("evaluate", best).err.startswith("error: unknown dataset 'graph'")
+    assert kge("evaluate", best, "--dataset", "moved").code == 0
+    (tmp_path / "moved" / "valid.tsv").write_text("b\tlikes\tb\n")
+    other = kge("evaluate", best, "--dataset", "moved")
+    assert (other.code, "must be of data set" in other.err) == (2, True)
+
+
+def test_divergence_is_a_failure_of_the_world(kge: Kge, tmp_path: Path) -> None:
+    ran = kge("train", "small.yaml", "--set", "optimizer={name: adam, lr: 1e38}")
+    assert ran.code == 1
+    assert re.fullmatch(r"error: (the loss of epoch \d is (nan|inf)|a score of a head query is not finite)\n", ran.err)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_and_version(kge: Kge) -> None:
+    for arguments in (["--help"], ["train", "--help"], ["data", "-h"]):
+        assert kge(*arguments).code == 0
+    assert "Train one configuration" in kge("train", "--help").out
+
+
+def test_an_interrupted_training_says_how_to_go_on(kge: Kge, tmp_path: Path) -> None:
+    # A shell that starts jobs in the background has them ignore interrupts.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from kge.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "train", "small.yaml", "--set", "training={max_epochs: 100000}"]
+    command += ["--set", "early_stopping.patience=null"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as training:
+        assert training.stdout is not None
+        assert training.stderr is not None
+        for line in training.stdout:
+            if line.split()[0] == "2":
+                training.send_signal(signal.SIGINT)
+                break
+        said = training.stderr.read().splitlines()
+        training.stdout.read()
+    assert training.returncode == 130
+    assert said[-1] == "interrupted"
+    go_on, *arguments = shlex.split(said[0].removeprefix("to go on: "))
+    assert go_on == "kge"
+    last = torch.load(tmp_path / "runs" / "small" / LAST)["training"]["epoch"]
+    assert last >= 2
+    more = kge(*arguments, f"--set=training.max_epochs={last + 1}")
+    assert more.code == 0
+    assert "stopped by max_epochs; best MRR" in more.out
+
+
+def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "kge.cli", "train", "gone.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    said = "error: gone.yaml: cannot be read: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

@@ -1,0 +1,51 @@
+"""What importing kge costs and what it does without. Each in a fresh interpreter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_WITHOUT = """
+import importlib, pkgutil, sys
+FORBIDDEN = {"ray", "optuna", "mlflow", "sqlalchemy", "pydantic", "ruamel", "study"}
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in FORBIDDEN:
+            raise ImportError(f"{name} is not installed here")
+sys.meta_path.insert(0, Blocker())
+import kge
+modules = [module.name for module in pkgutil.walk_packages(kge.__path__, "kge.") if module.name != "kge.documents"]
+assert len(modules) > 30, modules
+for name in modules:
+    importlib.import_module(name)
+"""
+
+_HELP = """
+import sys
+from kge import cli
+sys.argv = ["kge", "--help"]
+try:
+    cli.main()
+finally:
+    heavy = {"torch", "numpy", "pydantic", "ruamel"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+def _python(script: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_kge_needs_neither_an_orchestrator_nor_yaml_to_be_imported() -> None:
+    done = _python(_WITHOUT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    done = _python(_HELP)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Knowledge graph embedding" in done.stdout

@@ -1,0 +1,278 @@
+"""One study through the front door: interrupted, robbed of a worker, killed, refused to a second driver, finished.
+
+The study lives four lives, each ended at a moment that its database shows:
+
+    run      Ctrl-C in the middle of a trial
+    resume   a worker is killed; then SIGKILL of the driver and all its processes, in the middle of a trial
+    resume   to the end, while a second driver is refused
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from kge.catalog import load
+from study.database import sqlite_url
+from study.history import study_record
+from study.records import FailureClass, StudyRecord, TrialState
+from study.store import AttemptRecord, Store
+
+pytestmark = pytest.mark.timeout(900)  # three drivers start Ray, and a machine may be busy
+
+EPOCHS = 6
+FILE = f"""\
+name: lives
+dataset: synthetic
+seed: 3
+arms: {{models: [complex, distmult], losses: [sce]}}
+budget: {{trials: 2}}
+search: {{random_trials: 2}}
+replicates: 1
+fixed: {{training.max_epochs: {EPOCHS}, model.dim: 128, training.batch_size: 128, validation.every: 1,
+        early_stopping.patience: null}}
+"""
+ARMS = ("complex.sce", "distmult.sce")
+PATIENCE = 120.0  # seconds; a machine may be busy
+
+
+@dataclass
+class Home:
+    """Where the study lives, and its front door."""
+
+    folder: Path
+    outputs: list[str]
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "lives" / "study.db"
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        output = (self.folder / f"output-{len(self.outputs)}").open("w+")
+        self.outputs.append(output.name)
+        with output:
+            command = [sys.executable, "-m", "study.cli", *arguments, "--home", str(self.folder)]
+            return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, text=True)
+
+    def finish(self, *arguments: str) -> tuple[int, str]:
+        code = self.start(*arguments).wait(PATIENCE)
+        return code, self.last_output()
+
+    def last_output(self) -> str:
+        return Path(self.outputs[-1]).read_text()
+
+    def charged(self) -> int:
+        """Epochs of the search that the database has charged."""
+        if not self.database.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            try:
+                query = "SELECT COUNT(*) FROM kge_charges WHERE stage = 'search'"
+                return int(connection.execute(query).fetchone()[0])
+            except sqlite3.OperationalError:  # the tables are just being made
+                return 0
+
+    def record(self) -> StudyRecord:
+        return study_record(sqlite_url(self.database), "lives")
+
+    def attempts(self) -> list[AttemptRecord]:
+        with closing(Store(sqlite_url(self.database))) as store:
+            return store.attempts("lives", "search")
+
+
+def wait_until(happened: Callable[[], Any], driver: "subprocess.Popen[str]", home: Home) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert driver.poll() is None, home.last_output()
+        assert time.monotonic() < deadline, home.last_output()
+        time.sleep(0.05)
+
+
+def workers(driver: int) -> list[int]:
+    """Processes below the driver that train."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # just ended
+    return [pid for pid in parents if driver in ancestors(pid, parents) and "ResourceTrainable.train" in title(pid)]
+
+
+def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while pid in parents:
+        pid = parents[pid]
+        yield pid
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+@dataclass
+class Story:
+    """The study at its end, and what was seen on the way."""
+
+    home: Home
+    record: StudyRecord
+    interrupted: tuple[int, str]
+    killed: StudyRecord
+    second_driver: tuple[int, str]
+    finished: tuple[int, str]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    home = Home(tmp_path_factory.mktemp("home"), [])
+    file = home.folder / "lives.yaml"
+    file.write_text(FILE)
+    drivers = []
+    try:
+        drivers.append(driver := home.start("run", str(file)))
+        wait_until(lambda: home.charged() >= 3, driver, home)
+        os.killpg(driver.pid, signal.SIGINT)
+        interrupted = driver.wait(PATIENCE), home.last_output()
+
+        drivers.append(driver := home.start("resume", "lives"))
+        before = home.charged()
+        wait_until(lambda: home.charged() >= before + 2, driver, home)
+        os.kill(workers(driver.pid)[0], signal.SIGKILL)
+        wait_until(lambda: any(is_lost(each) for each in home.attempts()), driver, home)
+        before = home.charged()
+        wait_until(lambda: home.charged() > before, driver, home)
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        killed = home.record()
+
+        drivers.append(driver := home.start("resume", "lives"))
+        wait_until(lambda: home.charged() > sum(each.cost.epochs for each in killed.trials), driver, home)
+        second_driver = home.finish("resume", "lives")
+        finished = driver.wait(PATIENCE), Path(home.outputs[-2]).read_text()
+        yield Story(home, home.record(), interrupted, killed, second_driver, finished)
+    finally:
+        for driver in drivers:
+            if driver.poll() is None:
+                os.killpg(driver.pid, signal.SIGKILL)
+                driver.wait()
+
+
+def is_lost(attempt: AttemptRecord) -> bool:
+    return attempt.outcome is not None and attempt.outcome.failure is FailureClass.INFRASTRUCTURE
+
+
+def test_an_interrupted_driver_says_how_to_go_on(story: Story) -> None:
+    again = f"study resume lives --home {story.home.folder}"
+    assert story.interrupted == (130, f"interrupted: `{again}` continues it\n")
+
+
+def test_a_second_driver_is_refused(story: Story) -> None:
+    code, said = story.second_driver
+    assert code == 2
+    assert said.startswith("error: study 'lives': must have one driver, process")
+
+
+def test_the_study_was_killed_in_the_middle(story: Story) -> None:
+    running = [trial for trial in story.killed.trials if trial.state is TrialState.RUNNING]
+    assert running
+    assert any(0 < trial.cost.epochs < EPOCHS for trial in running)
+
+
+def test_it_ends_with_exactly_the_budgeted_trials_and_every_epoch_charged_once(story: Story) -> None:
+    code, said = story.finished
+    assert code == 0, said
+    trials = story.record.trials
+    assert Counter(trial.arm for trial in trials) == dict.fromkeys(ARMS, 2)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+    for trial in trials:
+        assert [each.epoch for each in trial.curve] == list(range(1, EPOCHS + 1))
+
+
+def test_an_ended_trial_keeps_its_best_checkpoint_and_not_its_last(story: Story) -> None:
+    for trial in story.record.trials:
+        folder = story.home.folder / "lives" / "trials" / trial.arm / str(trial.number)
+        assert sorted(file.name for file in folder.iterdir()) == ["best.pt", "lock"]
+
+
+def test_trials_go_on_from_their_checkpoints(story: Story) -> None:
+    before = {(trial.arm, trial.number): trial.curve for trial in story.killed.trials}
+    after = {(trial.arm, trial.number): trial for trial in story.record.trials}
+    for key, curve in before.items():
+        assert after[key].curve[: len(curve)] == curve
+    assert max(trial.attempts for trial in after.values()) >= 3
+    lost = [each for each in story.home.attempts() if is_lost(each)]
+    assert len(lost) == 1, lost
+    assert lost[0].outcome is not None
+    assert "died" in lost[0].outcome.reason
+
+
+def test_selections_are_frozen_before_replicates_and_test_is_opened_once_after_them(story: Story) -> None:
+    record = story.record
+    assert [each.arm for each in record.selections] == sorted(ARMS)
+    assert [each.arm for each in record.openings] == sorted(ARMS)
+    for selection, opening in zip(record.selections, record.openings, strict=True):
+        assert opening.selection_sha256 == selection.sha256
+        assert opening.time > selection.time
+    assert (story.home.folder / "lives" / "selection.json").is_file()
+
+
+def test_replicates_are_tested_and_their_ranks_kept(story: Story) -> None:
+    replicates = story.record.replicate_records
+    assert [(each.arm, each.index) for each in replicates] == [(arm, 0) for arm in sorted(ARMS)]
+    test = load("synthetic").test
+    assert test is not None
+    for each in replicates:
+        assert each.state is TrialState.COMPLETE
+        assert each.cost.epochs == EPOCHS
+        assert each.ranks_file is not None
+        ranks = pyarrow.parquet.read_table(story.home.folder / "lives" / each.ranks_file).to_pandas()
+        assert len(ranks) == 2 * len(test)
+        assert Counter(ranks["side"]) == {"head": len(test), "tail": len(test)}
+        assert (1 / ranks["realistic"]).mean() == pytest.approx(dict(each.test_metrics)["mrr"])
+
+
+def test_mlflow_has_every_run_once(story: Story) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{story.home.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("lives")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    stages = Counter(run.data.tags["stage"] for run in runs)
+    assert stages == {"study": 1, "arm": 2, "search": 4, "replicate": 2}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_the_report_is_written_and_status_tells_the_end(story: Story) -> None:
+    report = story.home.folder / "lives" / "report"
+    assert {"index.html", "arms.csv", "trials.csv", "replicates.csv"} <= {file.name for file in report.iterdir()}
+    code, said = story.home.finish("status", "lives")
+    assert code == 0
+    assert "no driver is running\n" in said
+    assert said.count("2 COMPLETE of 2") == 2
+    assert said.count("1 COMPLETE, 1 tested of 1") == 2
+
+
+def test_a_finished_study_is_not_begun_again(story: Story) -> None:
+    code, said = story.home.finish("run", str(story.home.folder / "lives.yaml"))
+    assert (code, said) == (2, "error: study 'lives' exists; `study resume lives` continues it\n")
+
+
+def test_unknown_studies_are_refused_by_every_command(story: Story) -> None:
+    code, said = story.home.finish("status", "live")
+    assert code == 2
+    assert said.startswith("error: study 'live' is unknown in")
+    assert "(known: lives)" in said

@@ -1,0 +1,148 @@
+"""One attempt: measurements, then an outcome, whatever the training does."""
+
+import errno
+import fcntl
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kge.data import Dataset
+from kge.errors import DivergenceError
+from study import trial
+from study.errors import WorldError
+from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
+from study.trial import classify, one_line, run_attempt, sealed_dataset
+
+CONFIG: dict[str, Any] = {
+    "dataset": "synthetic",
+    "seed": 1,
+    "model": {"name": "complex", "dim": 8},
+    "loss": {"name": "sce"},
+    "training": {"max_epochs": 3, "batch_size": 1024},
+    "validation": {"every": 1},
+}
+COMPLETE = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
+
+
+@pytest.fixture
+def assignment(tmp_path: Path) -> Assignment:
+    directory = str(tmp_path / "trial")
+    return Assignment(
+        study="s", arm="complex.sce", stage="search", trial=4, attempt=0, config=CONFIG, directory=directory
+    )
+
+
+def failing(error: Exception) -> Any:
+    def load(_: str) -> Dataset:
+        raise error
+
+    return load
+
+
+def test_an_attempt_is_a_measurement_per_validation_and_then_its_outcome(assignment: Assignment) -> None:
+    *measured, outcome = run_attempt(assignment)
+    assert outcome == COMPLETE
+    assert [each.epoch for each in measured if isinstance(each, Measurement)] == [1, 2, 3]
+    for each in measured:
+        assert isinstance(each, Measurement)
+        assert (each.arm, each.trial, each.epochs) == ("complex.sce", 4, 1)
+        assert each.device_seconds > 0
+        assert 0 < each.mrr <= 1
+        assert {"hits_at_10", "mrr_optimistic"} <= {name for name, _ in each.metrics}
+
+
+def test_an_attempt_goes_on_where_the_last_was_closed(assignment: Assignment, tmp_path: Path) -> None:
+    *whole, _ = run_attempt(replace(assignment, directory=str(tmp_path / "whole")))
+    first = run_attempt(assignment)
+    heard = [next(first), next(first)]
+    first.close()
+    again, *rest, outcome = run_attempt(replace(assignment, attempt=1))
+    assert outcome == COMPLETE
+    pieces = [*heard, *rest]
+    assert [values(each) for each in pieces] == [values(each) for each in whole]
+    assert values(again) == values(heard[-1]), "what was saved is told again: its listener may have died"
+
+
+def values(event: Measurement | Outcome) -> tuple[int, float, float, int]:
+    assert isinstance(event, Measurement)
+    return event.epoch, event.mrr, event.loss, event.epochs
+
+
+def test_no_search_worker_holds_the_test_split() -> None:
+    assert sealed_dataset("synthetic").test is None
+    assert sealed_dataset("synthetic") is sealed_dataset("synthetic")
+
+
+def test_a_diverging_training_is_an_outcome(assignment: Assignment) -> None:
+    optimizer = {"name": "adagrad", "lr": 1e38}
+    *_, outcome = run_attempt(replace(assignment, config={**CONFIG, "optimizer": optimizer}))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.state, outcome.failure) == (TrialState.FAIL, FailureClass.DIVERGENCE)
+    assert outcome.reason.startswith("DivergenceError: ")
+
+
+def test_a_broken_configuration_is_an_outcome(assignment: Assignment) -> None:
+    [outcome] = run_attempt(replace(assignment, config={**CONFIG, "model": {"name": "complex", "dim": 7}}))
+    assert isinstance(outcome, Outcome)
+    assert outcome.failure is FailureClass.BUG
+    assert "model.dim: must be even" in outcome.reason
+
+
+def test_an_unknown_error_is_a_bug_with_its_type_and_place(assignment: Assignment) -> None:
+    [outcome] = run_attempt(assignment, dataset=failing(KeyError("nope")))
+    assert isinstance(outcome, Outcome)
+    assert outcome.failure is FailureClass.BUG
+    assert outcome.reason.startswith("KeyError: 'nope' (test_trial.py:")
+
+
+@pytest.mark.parametrize("error", [WorldError("the cluster"), OSError(errno.ENOSPC, "No space left on device")])
+def test_the_worlds_failures_are_no_outcome_of_the_trial(assignment: Assignment, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        list(run_attempt(assignment, dataset=failing(error)))
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DivergenceError("nan"), FailureClass.DIVERGENCE),
+        (MemoryError(), FailureClass.MEMORY),
+        (torch.OutOfMemoryError("CUDA out of memory"), FailureClass.MEMORY),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), FailureClass.MEMORY),
+        (RuntimeError("shapes do not match"), FailureClass.BUG),
+        (ValueError("x"), FailureClass.BUG),
+    ],
+)
+def test_errors_are_classed(error: Exception, failure: FailureClass) -> None:
+    assert classify(error) is failure
+
+
+def test_torchs_own_refusal_of_memory_is_classed() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    assert classify(raised.value) is FailureClass.MEMORY
+
+
+def test_an_error_is_one_line() -> None:
+    assert one_line(ValueError("first\nsecond")) == "ValueError: first"
+    assert one_line(ValueError()) == "ValueError"
+
+
+@pytest.fixture
+def held(assignment: Assignment) -> Iterator[Path]:
+    directory = Path(assignment.directory)
+    directory.mkdir()
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield directory
+
+
+def test_two_workers_never_share_a_trials_folder(
+    assignment: Assignment, held: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LOCK_PATIENCE", 0.1)
+    with pytest.raises(WorldError, match=f"{held}: must be free"):
+        list(run_attempt(assignment))
