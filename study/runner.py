@@ -239,7 +239,7 @@ def _our_signals() -> Iterator[None]:
 def _quieten() -> None:
     """Ray's import gives its logger a handler on the terminal; the study's log takes its messages instead."""
     logger = logging.getLogger("ray")
-    logger.handlers.clear()
+    logger.handlers[:] = [logging.NullHandler()]  # with no handler at all, Python would print warnings itself
     logger.propagate = True
     logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # it looks for files that are not written
 
