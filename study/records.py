@@ -122,6 +122,11 @@ class TrialRecord:
     started: float | None  # unix times, seconds
     ended: float | None
 
+    @property
+    def is_selectable(self) -> bool:
+        """May it become its arm's selection? A trial that was cut short or broke may not, whatever it reached."""
+        return self.state is TrialState.COMPLETE and self.best_mrr is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kge.files import write_atomically
-from study.records import Selection, TrialRecord, TrialState
+from study.records import Selection, TrialRecord
 from study.space import Space
 from study.store import Store
 
@@ -26,7 +26,7 @@ def freeze(
     frozen = {selection.arm for selection in store.selections(study)}
     best: dict[str, TrialRecord] = {}
     for trial in trials:
-        if trial.state is TrialState.COMPLETE and trial.arm not in frozen:
+        if trial.is_selectable and trial.arm not in frozen:
             best[trial.arm] = max(best.get(trial.arm, trial), trial, key=_rank)
     for arm, trial in best.items():
         store.record_selection(study, _selection(trial, spaces[arm].config(dict(trial.params), trial.seed)))

@@ -54,9 +54,7 @@ def _states(trials: list[TrialRecord]) -> str:
 
 
 def _best(trials: list[TrialRecord]) -> str:
-    best = max(
-        (trial for trial in trials if trial.best_mrr is not None), key=lambda each: each.best_mrr or 0, default=None
-    )
+    best = max((trial for trial in trials if trial.is_selectable), key=lambda each: each.best_mrr or 0, default=None)
     return f"{best.best_mrr:.4f} (trial {best.number}, epoch {best.best_epoch})" if best else "-"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from study import stats
 from study.records import TrialRecord
-from study.report.lookup import ArmRecord, is_candidate
+from study.report.lookup import ArmRecord
 from study.report.tables import labels
 
 
@@ -69,7 +69,7 @@ def _curve(arm: ArmRecord, unit: str, charges: list[_Charge]) -> Curve:
 def _by_trial(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
     ended = [trial for trial in trials if trial.state.is_final]
     for trial in sorted(ended, key=lambda trial: (_or_last(trial.ended), trial.number)):
-        yield _Charge(trial.cost.trials, trial.best_mrr if is_candidate(trial) else None)
+        yield _Charge(trial.cost.trials, trial.best_mrr if trial.is_selectable else None)
 
 
 def _by_epoch(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
@@ -80,7 +80,7 @@ def _by_epoch(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
 
 def _epoch_charges(trial: TrialRecord) -> Iterator[tuple[tuple[float, int, int], _Charge]]:
     """What one trial was charged, each with its place in the order of charges."""
-    usable = is_candidate(trial)
+    usable = trial.is_selectable
     for m in trial.curve:
         yield (m.time, trial.number, m.epoch), _Charge(m.epochs, m.mrr if usable else None)
     rest = trial.cost.epochs - sum(m.epochs for m in trial.curve)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from study.records import Arm, Opening, ReplicateRecord, Selection, SpaceCard, StudyRecord, TrialRecord, TrialState
+from study.records import Arm, Opening, ReplicateRecord, Selection, SpaceCard, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ArmRecord:
         """The trial that was selected, or the one that would be if the search ended now."""
         if self.selection is not None:
             return next((trial for trial in self.trials if trial.number == self.selection.trial), None)
-        candidates = [trial for trial in self.trials if is_candidate(trial)]
+        candidates = [trial for trial in self.trials if trial.is_selectable]
         return max(candidates, key=lambda trial: (trial.best_mrr or 0.0, -trial.number), default=None)
 
     @property
@@ -35,11 +35,6 @@ class ArmRecord:
     def tested(self) -> tuple[ReplicateRecord, ...]:
         """The replicates that were ranked on the test split."""
         return tuple(replicate for replicate in self.replicates if replicate.test_metrics)
-
-
-def is_candidate(trial: TrialRecord) -> bool:
-    """May this trial become the selection? Anything measured that did not break."""
-    return trial.state is not TrialState.FAIL and trial.best_mrr is not None
 
 
 def by_arm(record: StudyRecord) -> tuple[ArmRecord, ...]:

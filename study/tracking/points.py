@@ -11,7 +11,7 @@ from itertools import accumulate
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord, TrialState
+from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord
 from study.tracking.moments import is_done, milliseconds, opened_at, selected_at, settled_at
 
 _UNITS = ("trials", "epochs", "device_seconds")
@@ -87,7 +87,7 @@ def replicate_points(record: StudyRecord, replicate: ReplicateRecord) -> Iterato
 
 def selectable_mrr(trial: TrialRecord) -> float:
     """Only what completed can be selected, however good another was before it was pruned or broke."""
-    return trial.best_mrr if trial.state is TrialState.COMPLETE and trial.best_mrr is not None else -math.inf
+    return trial.best_mrr if trial.is_selectable and trial.best_mrr is not None else -math.inf
 
 
 def _replicate_statistics(replicates: Sequence[ReplicateRecord], *, time: float) -> Iterator[Point]:
