@@ -46,13 +46,6 @@ def build_loss(config: TrainingConfig) -> AbstractLoss:
     return LOSSES[config.loss.name](**config.loss.options)
 
 
-def check_buildable(config: TrainingConfig) -> None:
-    """Raise what building would raise for this configuration, at no cost in memory."""
-    check_combination(config)
-    with torch.device("meta"):
-        build_model(config, num_entities=2, num_relations=1)
-
-
 def check_combination(config: TrainingConfig) -> None:
     """Raise ConfigError where parts that are right by themselves do not go together."""
     loss, model = build_loss(config), MODELS[config.model.name]

@@ -123,13 +123,7 @@ def run(file: str, name: str | None, home: Path | None, database: str | None, ad
 @_driver
 def resume(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
     """Go on with a study that was interrupted, from where it is."""
-    from study import drive
-    from study.site import site
-
-    where = site(name, home=home, database=database)
-    with _audience(plain=plain) as audience:
-        finished = drive.resume(where, address=address, audience=audience)
-    return _ended(finished, name, home, database)
+    return _resume(name, home, database, address=address, plain=plain, search=True)
 
 
 @study.command()
@@ -137,13 +131,7 @@ def resume(name: str, home: Path | None, database: str | None, address: str, pla
 @_driver
 def replicate(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
     """Only what follows a search that has ended: freeze, replicates, test, report."""
-    from study import drive
-    from study.site import site
-
-    where = site(name, home=home, database=database)
-    with _audience(plain=plain) as audience:
-        finished = drive.resume(where, address=address, audience=audience, search=False)
-    return _ended(finished, name, home, database)
+    return _resume(name, home, database, address=address, plain=plain, search=False)
 
 
 @study.command()
@@ -202,6 +190,16 @@ def _audience(*, plain: bool) -> "Iterator[Audience]":
 
     with Display(Console(file=sys.stdout), plain=plain) as display:
         yield Audience(progress=display.progress, say=display.say)
+
+
+def _resume(name: str, home: Path | None, database: str | None, *, address: str, plain: bool, search: bool) -> int:
+    from study import drive
+    from study.site import site
+
+    where = site(name, home=home, database=database)
+    with _audience(plain=plain) as audience:
+        finished = drive.resume(where, address=address, audience=audience, search=search)
+    return _ended(finished, name, home, database)
 
 
 def _ended(finished: bool, name: str, home: Path | None, database: str | None) -> int:

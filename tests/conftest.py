@@ -2,11 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 if TYPE_CHECKING:
     from kge.data import Dataset
@@ -18,6 +19,9 @@ for _variable in ("KGE_STUDY_HOME", "KGE_STUDY_DATABASE", "MLFLOW_TRACKING_URI",
     os.environ.pop(_variable, None)
 # A cluster that a test starts is its own: no token is written to the user's home, and nobody is called.
 os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+# One thread: most tests are many small steps, and several test runs share a machine.
+torch.set_num_threads(1)
 
 if _SHARED_DATA.is_dir():
     os.environ.setdefault("KGE_DATA_DIR", str(_SHARED_DATA))
@@ -35,3 +39,11 @@ def published() -> "Callable[[str], Dataset]":
         return catalog.load(name)
 
     return load
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Tables, counts and losses in double precision, for comparisons with formulas."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
