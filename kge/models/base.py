@@ -75,6 +75,7 @@ class AbstractModel(nn.Module, ABC):
         self.num_entities = spec.num_entities
         self.num_relations = spec.num_relations
         self.reciprocal = spec.reciprocal
+        self.fused = True  # False: every value by the plain formula
         self.entity_dropout = Dropout(spec.dropout.entity)
         self.relation_dropout = Dropout(spec.dropout.relation)
         self.query_dropout = Dropout(spec.dropout.query)
@@ -105,11 +106,14 @@ class AbstractModel(nn.Module, ABC):
         """Query vectors of (anchor, r, ?) or (?, r, anchor), with the dropouts of training."""
         anchor = self.entity_dropout(self.entities[anchors])
         reversed_ = side is Side.HEAD and self.reciprocal
-        relation = self.relation_dropout(self.embed_relation(r + self.num_relations if reversed_ else r))
-        as_tails = side is Side.TAIL or reversed_
-        query = self.tail_query(anchor, relation) if as_tails else self.head_query(relation, anchor)
-        dropped: Tensor = self.query_dropout(query)
+        rows = r + self.num_relations if reversed_ else r
+        dropped: Tensor = self.query_dropout(self.relate(anchor, rows, as_tails=side is Side.TAIL or reversed_))
         return dropped
+
+    def relate(self, anchor: Vectors, r: Ids, *, as_tails: bool) -> Vectors:
+        """Queries for tails or for heads, before query dropout. A model with a fused path for this puts it here."""
+        relation = self.relation_dropout(self.embed_relation(r))
+        return self.tail_query(anchor, relation) if as_tails else self.head_query(relation, anchor)
 
     def candidates(self) -> Float[Tensor, "E D"]:
         """All entities as answers; in training one dropout mask over the table serves the whole step."""

@@ -8,6 +8,7 @@ The rate is thereby rounded to a multiple of 2**-16, and the scale is that of th
 import math
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 
@@ -19,15 +20,29 @@ class Dropout(nn.Module):
         self.rate = rate
         self.generator: torch.Generator | None = None
 
+    @property
+    def is_active(self) -> bool:
+        """Whether `forward` drops anything now."""
+        return self.training and self.rate > 0
+
+    @property
+    def scale(self) -> float:
+        """What the kept numbers are multiplied with."""
+        return 2**16 / (2**16 - self._dropped)
+
     def forward(self, values: Tensor) -> Tensor:
         """Drop in training mode, pass through otherwise."""
-        if not self.training or self.rate == 0:
+        if not self.is_active:
             return values
-        return values * self._mask(values)
+        return values * self.kept(values.shape, values.device).to(values.dtype).mul_(self.scale)
 
-    def _mask(self, values: Tensor) -> Tensor:
-        words = torch.empty(math.ceil(values.numel() / 4), dtype=torch.int64, device=values.device)
+    def kept(self, shape: torch.Size, device: torch.device) -> Bool[Tensor, "..."]:
+        """The next mask; several of a multiple of four numbers each are one of them all, on the CPU."""
+        words = torch.empty(math.ceil(shape.numel() / 4), dtype=torch.int64, device=device)
         words.random_(torch.iinfo(torch.int64).min, None, generator=self.generator)
-        dropped = min(round(self.rate * 2**16), 2**16 - 1)
-        kept = words.view(torch.int16)[: values.numel()] >= dropped + torch.iinfo(torch.int16).min
-        return kept.view(values.shape).to(values.dtype).mul_(2**16 / (2**16 - dropped))
+        kept = words.view(torch.int16)[: shape.numel()] >= self._dropped + torch.iinfo(torch.int16).min
+        return kept.view(shape)
+
+    @property
+    def _dropped(self) -> int:
+        return min(round(self.rate * 2**16), 2**16 - 1)

@@ -10,8 +10,10 @@ A relation has dim^2 numbers, so the relation table dominates memory from about 
 from typing import final
 
 import torch
+from torch import Tensor
 
 from kge.models.base import Ids, ModelSpec, RelationVectors, Vectors
+from kge.models.matrix_products import product, products
 from kge.models.multilinear import AbstractMultilinear
 
 
@@ -27,13 +29,20 @@ class RESCAL(AbstractMultilinear):
     def embed_relation(self, r: Ids) -> RelationVectors:
         return self.relations[r]
 
+    def relate(self, anchor: Vectors, r: Ids, *, as_tails: bool) -> Vectors:
+        if not self.fused or anchor.device.type != "cpu":
+            return super().relate(anchor, r, as_tails=as_tails)
+        return products(anchor, self.relations, r, transposed=not as_tails, dropout=self.relation_dropout)
+
     def tail_query(self, head: Vectors, relation: RelationVectors) -> Vectors:
-        dim = head.shape[1]
-        return torch.bmm(head.unsqueeze(1), relation.view(-1, dim, dim)).squeeze(1)
+        return product(head, self._matrices(relation), transposed=False)
 
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
-        dim = tail.shape[1]
-        return torch.bmm(relation.view(-1, dim, dim), tail.unsqueeze(2)).squeeze(2)
+        return product(tail, self._matrices(relation), transposed=True)
 
     def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
         return torch.einsum("bi,bj->bij", head, tail).flatten(1)
+
+    def _matrices(self, relation: RelationVectors) -> Tensor:
+        dim = self.entities.shape[1]
+        return relation.view(-1, dim, dim)

@@ -1,0 +1,38 @@
+"""RESCAL's queries with the matrices where they lie, against gathering a matrix for each row."""
+
+import pytest
+import torch
+
+from kge.config import DropoutConfig
+from kge.data import Side
+from kge.models.base import ModelSpec
+from kge.models.rescal import RESCAL
+
+B, E, R = 53, 11, 7  # rows are no multiple of those taken at a time
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("side", list(Side))
+@pytest.mark.parametrize("reciprocal", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("training", [False, True])
+def test_fused_queries_and_gradients_are_those_of_the_formula(
+    side: Side, reciprocal: bool, rate: float, training: bool
+) -> None:
+    drawn = torch.Generator().manual_seed(0)
+    dropout = DropoutConfig(entity=rate, relation=rate, query=rate)
+    model = RESCAL(
+        ModelSpec(num_entities=E, num_relations=R, dim=6, reciprocal=reciprocal, dropout=dropout, generator=drawn)
+    ).train(training)
+    anchors = torch.randint(E, (B,), generator=drawn)
+    r = torch.randint(R - 1, (B,), generator=drawn)  # one relation has no row
+    weight = torch.randn(B, 6, generator=drawn)
+    found = []
+    for fused in (True, False):
+        model.fused = fused
+        model.use_generator(torch.Generator().manual_seed(1))
+        queries = model.queries(side, anchors, r)
+        gradients = torch.autograd.grad((queries * weight).sum(), (model.entities, model.relations))
+        found.append((queries, *gradients))
+    for fast, naive in zip(*found, strict=True):
+        torch.testing.assert_close(fast, naive)
