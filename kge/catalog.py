@@ -1,56 +1,34 @@
-"""Data sets by name: where they come from, what they must hash to, and where they are kept.
+"""Data sets by name: looked for here, downloaded once, verified always.
 
 A named data set is looked for in the folder that the environment variable KGE_DATA_DIR names, then in
 the cache (KGE_CACHE_DIR, default ~/.cache/kge-study), then downloaded. Every file's uncompressed bytes
-must have the recorded sha256, wherever they came from. `synthetic` is made, not stored (kge.synthetic).
+must have the recorded sha256, wherever they came from; where none is recorded (kge.sources) the number of
+lines must be the published one, and the sha256 that came is kept in SHA256SUMS beside the files. `synthetic`
+is made, not stored (kge.synthetic).
 """
 
 import difflib
 import hashlib
+import http.client
 import os
-import urllib.error
+import shutil
+import tempfile
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kge import synthetic
-from kge.data import SPLITS, Dataset, find_split, from_names, read_bytes, read_folder
+from kge.archives import extract
+from kge.data import SPLITS, Dataset, from_names
 from kge.errors import DataError
 from kge.files import write_atomically
+from kge.folders import find_split, read_bytes, read_folder
+from kge.labels import NO_LABELS, Labels, read_labels
+from kge.sources import SOURCES, Source
 
-_UPSTREAM = (
-    "https://raw.githubusercontent.com/villmow/datasets_knowledge_embedding/9e392453d6804d1f51c13e5650ae58ed48b638d5"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Upstream folder of a data set and the sha256 of each split's uncompressed file."""
-
-    url: str
-    sha256: Mapping[str, str]
-
-
-SOURCES: Mapping[str, Source] = {
-    "fb15k-237": Source(
-        url=f"{_UPSTREAM}/FB15k-237",
-        sha256={
-            "train": "61099230e4439f90885ca9767739e31e8e32f54736fa1c35952b27997bc7c08a",
-            "valid": "749cbe9d923bac7b9354da5614ecfed2e0220256d442c3e04a6b303db1f273d9",
-            "test": "e2e35e8e6113de220140b6f44dc71a5207b0fc6872d575e874aefe13259b655b",
-        },
-    ),
-    "wn18rr": Source(
-        url=f"{_UPSTREAM}/WN18RR/original",
-        sha256={
-            "train": "038612e783c215ee5f3ca9fbfca27b8d0739be1028fe4ee7c174aecf0b83d5df",
-            "valid": "453ce7202afa58094a04d2b1560ee2b02660f1c260b32ce6651c8ccedd1028ab",
-            "test": "0383bceaaa1096cf3c03ec021ed0048068e2355dbfc0239b292cefdac821cec5",
-        },
-    ),
-}
 NAMES = (*SOURCES, synthetic.NAME)
+SUMS = "SHA256SUMS"
 
 
 def load(name: str) -> Dataset:
@@ -59,9 +37,14 @@ def load(name: str) -> Dataset:
         return from_names(name, synthetic.triples())
     if name in SOURCES:
         return replace(read_folder(fetch(name)), name=name)
-    if Path(name).is_dir():
-        return read_folder(Path(name))
-    raise DataError(unknown_dataset(name))
+    return read_folder(_folder(name))
+
+
+def labels_of(name: str) -> Labels:
+    """The readable names that lie beside a data set, by catalog name or folder; mostly none."""
+    if name == synthetic.NAME:
+        return NO_LABELS
+    return read_labels(fetch(name) if name in SOURCES else _folder(name))
 
 
 def unknown_dataset(name: str) -> str:
@@ -76,15 +59,30 @@ def fetch(name: str) -> Path:
     source = SOURCES[name]
     for folder in _local_folders(name):
         if folder.is_dir():
+            sums = recorded(folder)
             for split in SPLITS:
-                _verify(find_split(folder, split), source.sha256[split])
+                path = find_split(folder, split)
+                _verify(path, source, split, sums.get(path.name), where=str(path))
             return folder
-    contents = {split: _download(f"{source.url}/{split}.txt", source.sha256[split]) for split in SPLITS}
-    folder = _cache() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, content in contents.items():
-        write_atomically(folder / f"{split}.txt", content)
-    return folder
+    return _download(source, _cache() / name)
+
+
+def recorded(folder: Path) -> Mapping[str, str]:
+    """sha256 by file name, as SHA256SUMS in the folder has them; empty where there is none."""
+    path = folder / SUMS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return {name: came for came, _, name in (line.partition("  ") for line in lines)}
+
+
+def checksums(folder: Path) -> Mapping[str, str]:
+    """sha256 of the uncompressed file of each split."""
+    return {split: hashlib.sha256(read_bytes(find_split(folder, split))).hexdigest() for split in SPLITS}
+
+
+def _folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise DataError(unknown_dataset(name))
+    return Path(name)
 
 
 def _local_folders(name: str) -> list[Path]:
@@ -100,20 +98,47 @@ def _cache() -> Path:
     return Path(os.environ.get("KGE_CACHE_DIR") or Path.home() / ".cache" / "kge-study")
 
 
-def _verify(path: Path, expected: str) -> None:
-    came = hashlib.sha256(read_bytes(path)).hexdigest()
-    if came != expected:
-        raise DataError(f"{path}: sha256 of the uncompressed file must be {expected}, got {came}")
-
-
-def _download(url: str, expected: str) -> bytes:
-    try:
-        with urllib.request.urlopen(url, timeout=60) as response:
-            content: bytes = response.read()
-    except (urllib.error.URLError, TimeoutError) as error:
-        hint = "put the files into a folder and name it in KGE_DATA_DIR"
-        raise DataError(f"{url}: cannot be downloaded ({error}); {hint}") from None
+def _verify(path: Path, source: Source, split: str, kept: str | None, *, where: str) -> str:
+    """The sha256 of a file's uncompressed bytes; DataError when it is not the known one, or not the one kept."""
+    content = read_bytes(path)
     came = hashlib.sha256(content).hexdigest()
-    if came != expected:
-        raise DataError(f"{url}: sha256 must be {expected}, got {came}")
-    return content
+    if split in source.sha256:
+        if came != source.sha256[split]:
+            raise DataError(f"{where}: sha256 of the uncompressed file must be {source.sha256[split]}, got {came}")
+        return came
+    if kept is not None and (now := hashlib.sha256(path.read_bytes()).hexdigest()) != kept:
+        raise DataError(f"{where}: must be as it was fetched, sha256 {kept} ({SUMS} beside it), got {now}")
+    lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    if lines != source.triples[split]:
+        raise DataError(f"{where}: must have {source.triples[split]} lines, as published, got {lines}")
+    return came
+
+
+def _download(source: Source, folder: Path) -> Path:
+    """Fetch to a place beside, verify, and only then move the files to where they are looked for."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+        files = {split: Path(beside) / f"{split}.txt" for split in SPLITS}
+        if source.archive is None:
+            for split, path in files.items():
+                _copy(source.files[split], path)
+        else:
+            archive = Path(beside) / "archive"
+            _copy(source.archive, archive)
+            extract(archive, {source.files[split]: path for split, path in files.items()}, where=source.archive)
+        where = {split: source.files[split] if source.archive is None else source.archive for split in SPLITS}
+        sums = {split: _verify(path, source, split, None, where=where[split]) for split, path in files.items()}
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / SUMS, "".join(f"{came}  {split}.txt\n" for split, came in sums.items()).encode())
+        for path in files.values():
+            path.replace(folder / path.name)
+    return folder
+
+
+def _copy(address: str, path: Path) -> None:
+    try:
+        with urllib.request.urlopen(address, timeout=60) as response, path.open("wb") as file:
+            shutil.copyfileobj(response, file)
+    except (OSError, http.client.HTTPException) as error:
+        hint = "put the files into a folder and name it in KGE_DATA_DIR"
+        raise DataError(f"{address}: cannot be downloaded ({error}); {hint}") from None

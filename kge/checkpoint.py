@@ -36,16 +36,18 @@ def config_of(content: Mapping[str, Any]) -> TrainingConfig:
 
 
 def _identity(config: TrainingConfig) -> dict[str, Any]:
-    """What must agree to continue: all but `training.max_epochs`, so that a finished training can go on.
+    """What must agree to continue: all but where it ends, so that a finished training can go on.
 
-    A cosine schedule ends at `max_epochs`: another end is another training.
+    A cosine schedule ends at `max_epochs`: another end is another training. What bounds memory changes no value.
     """
     values = asdict(config)
     for part, registry in (("model", MODELS), ("loss", LOSSES)):
         class_ = registry.get(values[part]["name"])
         values[part]["options"] = ({} if class_ is None else defaults(class_)) | values[part]["options"]
-    if config.schedule.name != "cosine":
-        del values["training"]["max_epochs"]
+    ignored = ["training.stop_epoch", "training.sub_batch_size", "validation.block_size"]
+    for path in ignored if config.schedule.name == "cosine" else ["training.max_epochs", *ignored]:
+        part, _, key = path.partition(".")
+        del values[part][key]
     return values
 
 

@@ -7,18 +7,22 @@ import csv
 import io
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from kge import console
+from kge.command_options import dataset_of, of_dataset, on_device, with_threads
+from kge.data_commands import data
 from kge.errors import KgeError, UserError
 from kge.files import write_atomically
+from kge.model_commands import export_, import_, predict
 
 if TYPE_CHECKING:
     from kge.config import TrainingConfig
+    from kge.data import Dataset
     from kge.fitting import Validation
 
 
@@ -28,85 +32,32 @@ def kge() -> None:
     """Knowledge graph embedding: train, rank and predict."""
 
 
+for _command in (data, predict, export_, import_):
+    kge.add_command(_command)
+
+
 def main() -> None:
     """Entry point."""
     console.run(kge, user=(UserError,), world=(KgeError, OSError))
 
 
-@kge.group()
-def data() -> None:
-    """Data sets by name or folder."""
-
-
-@data.command("list")
-def list_() -> None:
-    """Names that the catalog knows."""
-    from kge.catalog import NAMES
-
-    click.echo("\n".join(NAMES))
-
-
-@data.command()
-@click.argument("name")
-def get(name: str) -> None:
-    """Fetch a named data set, verify its checksums and say where it is."""
-    from kge import catalog
-
-    if name not in catalog.SOURCES:
-        raise click.UsageError(catalog.unknown_dataset(name))
-    click.echo(catalog.fetch(name))
-
-
-@data.command("passport")
-@click.argument("name_or_folder")
-def passport_(name_or_folder: str) -> None:
-    """Counts, duplicates, unseen entities and leakage of a data set, as JSON."""
-    from kge.catalog import load
-    from kge.data import passport
-
-    click.echo(json.dumps(passport(load(name_or_folder)), indent=2))
-
-
-def _threads(context: click.Context, _: click.Parameter, count: int | None) -> int | None:
-    if count is not None and not context.resilient_parsing:
-        import torch
-
-        torch.set_num_threads(count)
-    return count
-
-
-def _device(context: click.Context, _: click.Parameter, name: str | None) -> str:
-    import torch
-
-    if name is None or context.resilient_parsing:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        if torch.device(name).type not in ("cpu", "cuda"):
-            raise RuntimeError("neither cpu nor cuda")
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise click.BadParameter(f"must be a device of this machine, got {name!r} ({reason})") from None
-    return name
-
-
-_on = click.option("--device", callback=_device, help="cpu or cuda[:N]; the GPU when there is one.")
-_with = click.option("--threads", type=click.IntRange(1), callback=_threads, expose_value=False, help="CPU threads.")
+_a_file = click.Path(dir_okay=False, path_type=Path)
 
 
 @kge.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--directory", type=click.Path(path_type=Path), help="Where checkpoints go; default runs/CONFIG's name.")
 @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Change one value, e.g. model.dim=64.")
-@_on
-@_with
+@on_device
+@with_threads
 def train(config: Path, directory: Path | None, assignments: tuple[str, ...], device: str) -> None:
     """Train one configuration, or go on where its directory stopped.
 
-    The directory holds last.pt (continues exactly), best.pt (best validation) and curve.csv.
+    The directory holds last.pt (continues exactly), best.pt (best validation) and curve.csv. When memory does not
+    suffice, the training goes on with half the rows at a time, which changes no value.
     """
     from kge.catalog import load
-    from kge.fitting import BEST, LAST, fit, read_curve
+    from kge.fitting import BEST, LAST, read_curve
 
     training_config = _read_config(config, assignments)
     directory = directory or Path("runs") / config.stem
@@ -115,7 +66,7 @@ def train(config: Path, directory: Path | None, assignments: tuple[str, ...], de
         click.echo(f"continuing {directory / LAST}")
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
     try:
-        for validation in fit(training_config, dataset, directory=directory, device=device):
+        for validation in _fit(training_config, dataset, directory=directory, device=device):
             click.echo(head + _line(validation))
             head = ""
             _write_curve(directory / "curve.csv", read_curve(directory / LAST))
@@ -125,6 +76,29 @@ def train(config: Path, directory: Path | None, assignments: tuple[str, ...], de
         raise
     click.echo(f"stopped by {validation.stop}; best MRR {validation.best_mrr:.4f} at epoch {validation.best_epoch}")
     click.echo(f"best checkpoint: {directory / BEST}")
+
+
+def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, device: str) -> "Iterator[Validation]":
+    """Train, and after a failure of memory go on from the last checkpoint with fewer rows at a time."""
+    from kge.errors import ExhaustedError
+    from kge.fitting import fit
+    from kge.memory import halved, is_out_of_memory, release
+
+    while True:
+        try:
+            yield from fit(config, dataset, directory=directory, device=device)
+            return
+        except Exception as error:
+            smaller = halved(config) if is_out_of_memory(error) else config
+            if smaller is config:
+                raise
+            if smaller is None:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise ExhaustedError(f"memory: must hold one row at a time, got: {reason}") from error
+        config = smaller
+        release()
+        rows, queries = config.training.sub_batch_size, config.validation.block_size
+        click.echo(f"out of memory: going on with sub-batches of {rows} rows and blocks of {queries} queries")
 
 
 def _read_config(path: Path, assignments: Sequence[str]) -> "TrainingConfig":
@@ -149,7 +123,7 @@ def _line(validation: "Validation") -> str:
 
 def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
     text = io.StringIO()
-    names = ["epoch", "loss", "lr", "device_seconds", *curve[0].metrics]
+    names = ["epoch", "loss", "lr", "device_seconds", *curve[-1].metrics]
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for each in curve:
@@ -161,78 +135,48 @@ def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
 @kge.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="valid", show_default=True)
-@click.option("--filter-with-test", is_flag=True, help="Filter train or valid by test too, as older publications do.")
-@click.option("--dataset", help="Folder or name, when it is not where the training found it.")
+@click.option("--filter-with-test", is_flag=True, help="Beside: filtered by test too, as older papers do.")
+@click.option("--slices", is_flag=True, help="By side, relation, category and entity frequency too.")
+@click.option("--ranks", "ranks_file", type=_a_file, help="Write every query's ranks to this parquet file.")
+@click.option("--sample", type=click.IntRange(2), metavar="N", help="Rank only N random triples of the split.")
+@click.option("--candidates", type=click.IntRange(1), metavar="M", help="Rank among M random candidates a query.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of both samples.")
+@of_dataset
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_on
-@_with
-def evaluate(
-    checkpoint: Path, split: str, filter_with_test: bool, dataset: str | None, as_json: bool, device: str
+@on_device
+@with_threads
+def evaluate(  # noqa: PLR0913, PLR0917 (an argument for each option)
+    checkpoint: Path,
+    split: str,
+    filter_with_test: bool,
+    slices: bool,
+    ranks_file: Path | None,
+    sample: int | None,
+    candidates: int | None,
+    seed: int,
+    dataset: str | None,
+    as_json: bool,
+    device: str,
 ) -> None:
     """Rank a split with a checkpoint, both sides, filtered.
 
     train and valid are filtered by train and valid, test by all three.
     """
-    from kge.fitting import evaluate_split
-
-    filters = ("train", "valid", "test") if split == "test" or filter_with_test else ("train", "valid")
-    graph = _dataset_of(checkpoint, dataset)
-    found = evaluate_split(checkpoint, graph, split=split, filter_splits=filters, device=device)
-    if as_json:
-        record = {"split": split, "filter": list(filters), "ranks": "realistic", **found.metrics}
-        click.echo(json.dumps(record, indent=2))
-        return
-    click.echo(f"{split}, filtered by {' + '.join(filters)}, {len(found.ranks[0].head)} triples, both sides")
-    for name, value in found.metrics.items():
-        click.echo(f"{name:>16}  {value:.4f}")
-
-
-@kge.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--head", help="Ask for tails of this head.")
-@click.option("--tail", help="Ask for heads of this tail.")
-@click.option("--relation", required=True)
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option("--new-only", is_flag=True, help="Leave known answers out.")
-@click.option("--dataset", help="Folder or name, when it is not where the training found it.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-@_on
-@_with
-def predict(  # noqa: PLR0913, PLR0917 (an argument for each option)
-    checkpoint: Path,
-    head: str | None,
-    tail: str | None,
-    relation: str,
-    top: int,
-    new_only: bool,
-    dataset: str | None,
-    as_json: bool,
-    device: str,
-) -> None:
-    """Best answers of (HEAD, RELATION, ?) or (?, RELATION, TAIL), known ones marked with *."""
-    from kge import predict as prediction
-    from kge.data import Side
+    from kge import scorecard, scorecard_text
     from kge.fitting import load_model
+    from kge.ranks_file import write_ranks
 
-    if (head is None) == (tail is None):
-        raise click.UsageError("give exactly one of --head and --tail")
-    graph = _dataset_of(checkpoint, dataset)
-    model, _ = load_model(checkpoint, graph, device=device)
-    side, anchor = (Side.TAIL, head) if head is not None else (Side.HEAD, tail)
-    answers = prediction.predict(
-        model, graph, side=side, anchor=str(anchor), relation=relation, top=top, new_only=new_only
+    graph = dataset_of(checkpoint, dataset)
+    model, config = load_model(checkpoint, graph, device=device)
+    question = scorecard.Question(
+        split=split, with_test=filter_with_test, slices=slices, sample=sample, candidates=candidates, seed=seed
     )
-    for position, answer in enumerate(answers, start=1):
-        record: dict[str, Any] = {"entity": answer.entity, "score": answer.score, "known": answer.known}
-        plain = f"{position:>4} {answer.score:>10.4f} {'*' if answer.known else ' '} {answer.entity}"
-        click.echo(json.dumps(record) if as_json else plain)
-
-
-def _dataset_of(checkpoint: Path, named: str | None) -> Any:
-    from kge import checkpoint as checkpoints
-    from kge.catalog import load
-
-    return load(named or checkpoints.config_of(checkpoints.load(checkpoint)).dataset)
+    card = scorecard.evaluate(model, graph, question, block_size=config.validation.block_size)
+    if ranks_file is not None:
+        write_ranks(ranks_file, card.ranks)
+    click.echo(json.dumps(card.record, indent=2) if as_json else "\n".join(scorecard_text.lines(card.record)))
+    for caution in card.record["cautions"].values():
+        click.echo(f"caution: {caution}", err=True)
 
 
 if __name__ == "__main__":

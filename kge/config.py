@@ -85,7 +85,8 @@ class BatchConfig:
 
     `batch_size` counts triples, or the distinct queries of k_vs_all. There a query counts as often as it has
     `answers`, as in one_vs_all, or all queries are `equal`; None takes the loss's own. `precision` is that of
-    the fused softmax losses of inner products alone, and refused elsewhere.
+    the fused softmax losses of inner products alone, and refused elsewhere. `stop_epoch` ends a training there,
+    although its schedule runs to max_epochs.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -93,14 +94,21 @@ class BatchConfig:
     batch_size: int = 512
     sub_batch_size: int | None = None
     max_epochs: int = 100
+    stop_epoch: int | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     query_weight: Literal["answers", "equal"] | None = None
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "training.batch_size", ">= 1", self.batch_size)
         require(self.max_epochs >= 1, "training.max_epochs", ">= 1", self.max_epochs)
-        if self.sub_batch_size is not None:
-            require(self.sub_batch_size >= 1, "training.sub_batch_size", ">= 1", self.sub_batch_size)
+        for name in ("sub_batch_size", "stop_epoch"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"training.{name}", ">= 1 or null", value)
+
+    @property
+    def last_epoch(self) -> int:
+        """Where a training ends that nothing ends before."""
+        return self.max_epochs if self.stop_epoch is None else min(self.stop_epoch, self.max_epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +274,10 @@ class TrainingConfig:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether an epoch is followed by a validation."""
+        return epoch % self.validation.every == 0 or epoch >= self.training.last_epoch
 
 
 def restore(mapping: Mapping[str, Any]) -> TrainingConfig:

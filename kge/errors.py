@@ -6,6 +6,7 @@ KgeError                 root
     DataError            a file or folder of triples, or a data set's name
     CheckpointError      a checkpoint that is missing, damaged or of another configuration
   DivergenceError        a loss or score became NaN or infinite
+  ExhaustedError         not even a row at a time fits into memory
 """
 
 
@@ -31,3 +32,7 @@ class CheckpointError(UserError):
 
 class DivergenceError(KgeError):
     """A loss or a score became NaN or infinite."""
+
+
+class ExhaustedError(KgeError):
+    """Memory holds not even sub-batches and blocks of one row."""

@@ -8,7 +8,8 @@ listened before may have died with it unheard.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from kge.building import build_model
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import CheckpointError
-from kge.evaluation import Ranks, metrics, rank
+from kge.evaluation import rank
 from kge.filters import filter_from
+from kge.metrics import metrics
 from kge.models.base import AbstractModel
 from kge.pretraining import copy_tables
-from kge.training import Training
+from kge.ranks import Ranks
+from kge.training import EpochReport, Training
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -40,7 +43,7 @@ class Validation:
     best_mrr: float
     best_epoch: int
     replayed: bool
-    stop: str | None  # "max_epochs" or "early_stopping" on the last one
+    stop: str | None  # "max_epochs", "early_stopping" or "stop_epoch" on the last one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,16 @@ def fit(
     DivergenceError when the loss or a score is not finite; CheckpointError when the directory holds a
     training of another configuration.
     """
+    with closing(fit_by_epoch(config, dataset, directory=directory, device=device)) as events:
+        for event in events:
+            if isinstance(event, Validation):
+                yield event
+
+
+def fit_by_epoch(
+    config: TrainingConfig, dataset: Dataset, *, directory: Path | None, device: str = "cpu"
+) -> Generator[EpochReport | Validation, None, None]:
+    """As `fit`, with every epoch before the validation that may follow it (`config.validates_after`)."""
     training = Training(config, dataset, device=device)
     known = filter_from(dataset, ("train", "valid"), device)
     valid = dataset.valid.to(device)
@@ -75,7 +88,8 @@ def fit(
         copy_tables(Path(config.pretrain.checkpoint), training.model, dataset)
     since, started = training.epoch, time.perf_counter()
     for report in training.epochs():
-        if report.epoch % config.validation.every and report.epoch < config.training.max_epochs:
+        yield report
+        if not config.validates_after(report.epoch):
             continue
         found = metrics(rank(training.model, valid, known, block_size=config.validation.block_size))
         is_best = training.observe(found["mrr"])

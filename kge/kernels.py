@@ -110,3 +110,8 @@ def _row_sum(values: Tensor, row: Tensor | None, share: Tensor | None, rows: int
 def _block(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A kept block of scores: fresh blocks above 32 MB make glibc map and unmap memory on every step."""
     return torch.empty(rows, columns, dtype=dtype, device=device)
+
+
+def forget_blocks() -> None:
+    """Give the kept blocks back."""
+    _block.cache_clear()

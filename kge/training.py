@@ -50,6 +50,7 @@ class Training:
         self._device = device
         self.model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
         self.model.to(device).train()
+        self.model.fused = fused
         self._order = generator(config.seed, "order", device)
         self._dropout = generator(config.seed, "dropout", device)
         self.model.use_generator(self._dropout)
@@ -111,7 +112,7 @@ class Training:
         return False
 
     def stop_reason(self) -> str | None:
-        """`max_epochs`, `early_stopping` or, while the training goes on, None."""
+        """`max_epochs`, `early_stopping`, `stop_epoch` or, while the training goes on, None."""
         rule = self.config.early_stopping
         if self.epoch >= self.config.training.max_epochs:
             return "max_epochs"
@@ -119,7 +120,7 @@ class Training:
             return "early_stopping"
         if rule.floor_epoch is not None and self._last_mrr < rule.floor_mrr:
             return "early_stopping"
-        return None
+        return "stop_epoch" if self.epoch >= self.config.training.last_epoch else None
 
     def state(self) -> dict[str, Any]:
         """Everything that decides what comes next, as tensors and plain values."""

@@ -41,25 +41,29 @@ class NegativeSampling(AbstractTrainingType):
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         triples = self._train[rows]
         candidates = model.candidates()
-        table = leaf(candidates)
+        table, gradient = candidates.detach(), _gradient(model, candidates)
         value, scale = candidates.new_zeros(()), 1 / len(rows)
         queries, leaves = [], []
         for side in Side:
-            anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)[:, None]
+            anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
             query = model.queries(side, anchors, relations)
             queries.append(query)
             leaves.append(leaf(query))
-            ids, weight = self._sampler.draw(side, anchors, relations, self._count[side])
+            negatives, weight = self._sampler.draw(side, anchors, relations, self._count[side])
+            ids = torch.cat([answers[:, None], negatives], dim=1)
             emphasis = self._row_emphasis(model, leaves[-1], table, side, triples, rows)
             for part in slices(len(query), self._sub_batch_size):
-                positive = model.compare(leaves[-1][part], embedding(answers[part], table)).squeeze(1)
-                negative = model.compare(leaves[-1][part], embedding(ids[part], table))
+                vectors = leaf(embedding(ids[part], table))
+                scores = model.compare(leaves[-1][part], vectors)
                 part_weight = None if weight is None else weight[part]
                 part_emphasis = None if emphasis is None else (emphasis[0][part], emphasis[1][part])
-                loss = scale * self._sum(positive, negative, part_weight, part_emphasis)
+                loss = scale * self._sum(scores[:, 0], scores[:, 1:], part_weight, part_emphasis)
                 loss.backward()
+                assert vectors.grad is not None
+                gradient.index_add_(0, ids[part].flatten(), vectors.grad.flatten(0, 1))
                 value += loss.detach()
-        torch.autograd.backward([*queries, candidates], [*(each.grad for each in leaves), table.grad])
+        roots, gradients = ([], []) if candidates is model.entities else ([candidates], [gradient])
+        torch.autograd.backward([*roots, *queries], [*gradients, *(each.grad for each in leaves)])
         return value
 
     def triples(self, rows: Positions) -> Triples:
@@ -88,6 +92,18 @@ class NegativeSampling(AbstractTrainingType):
         names: Int[Tensor, " B"] = side.anchors(triples) * model.num_relations + triples[:, 1]
         weight = query_weights(positive, names, self._loss.query_temperature)
         return (weight, weight) if emphasis is None else (weight * emphasis[0], weight * emphasis[1])
+
+
+def _gradient(model: AbstractModel, candidates: Tensor) -> Tensor:
+    """Where gradients of candidates are added, row by row: the entities' own, unless dropout stands between.
+
+    Left to autograd, each lookup of a step would make a gradient of the size of the whole table.
+    """
+    if candidates is not model.entities:
+        return torch.zeros_like(candidates)
+    if model.entities.grad is None:
+        model.entities.grad = torch.zeros_like(model.entities)
+    return model.entities.grad
 
 
 def _emphasis(loss: AbstractSamplingLoss, frequencies: Frequencies, side: Side) -> Emphasis | None:

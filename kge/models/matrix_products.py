@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.models.dropout import Dropout
@@ -89,7 +89,7 @@ class _Dropped(torch.autograd.Function):
         matrices: Tensor,
         r: Tensor,
         transposed: bool,
-        kept: tuple[Bool[Tensor, "b D D"], ...],
+        kept: tuple[Tensor, ...],
     ) -> Tensor:
         ctx.save_for_backward(vectors, matrices, r, *kept)
         ctx.transposed = transposed

@@ -10,52 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 
-from kge import cli
+from kge import catalog
 from kge.fitting import BEST, LAST
-from tests.kge import graphs
-from tests.kge.test_data import NAMES
+from tests.kge.command_line import CONFIG, Kge
 
 ROOT = Path(__file__).parents[2]
-CONFIG = """
-dataset: {dataset}
-model: {{name: complex, dim: 8}}
-loss: {{name: sce}}
-training: {{batch_size: 16, max_epochs: 3}}
-validation: {{every: 1}}
-"""
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Kge = Callable[..., Ran]
-
-
-@pytest.fixture
-def kge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kge:
-    """Run the command in an own folder that holds a graph and a configuration."""
-    graphs.write_folder(tmp_path / "graph", NAMES)
-    (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["kge", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        captured = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return Ran(left.value.code, captured.out, captured.err)
-
-    return run
 
 
 def _files(folder: Path) -> set[Path]:
@@ -128,7 +91,7 @@ def test_set_changes_one_value(kge: Kge, tmp_path: Path) -> None:
 
 
 def test_data_commands(kge: Kge, published: Callable[[str], object]) -> None:
-    assert kge("data", "list").out.split() == ["fb15k-237", "wn18rr", "synthetic"]
+    assert kge("data", "list").out.split() == list(catalog.NAMES)
     passport = json.loads(kge("data", "passport", "graph").out)
     assert (passport["entities"], passport["train_triples"], passport["test_with_unseen_entity"]) == (5, 4, 1)
     published("wn18rr")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kge.data import SPLITS, Dataset, Side, fingerprint, from_names, passport, read_folder
+from kge.data import SPLITS, Dataset, Side, fingerprint, from_names, passport
 from kge.errors import DataError
+from kge.folders import read_folder
 from tests.kge import graphs
 
 NAMES = {
@@ -177,13 +178,38 @@ def test_a_passport_counts_what_flatters_or_spoils_results() -> None:
         "valid_triples": 1,
         "valid_duplicates": 0,
         "valid_with_unseen_entity": 0,
+        "valid_also_in_train": 0,
         "valid_with_reversed_pair_in_train": 1,
         "test_triples": 2,
         "test_duplicates": 0,
         "test_with_unseen_entity": 1,
+        "test_also_in_train": 0,
         "test_with_reversed_pair_in_train": 1,
+        "warnings": [
+            "1 of 4 train triples (25 %) repeat another one of that split",
+            "1 of 1 valid triples (100 %) have their pair the other way round in train, so a rule may answer them",
+            "1 of 2 test triples (50 %) have an entity that training never meets, so their ranks are near chance",
+            "1 of 2 test triples (50 %) have their pair the other way round in train, so a rule may answer them",
+        ],
     }
-    assert not [key for key in passport(graph.sealed()) if key.startswith("test")]
+    sealed = passport(graph.sealed())
+    assert not [key for key in sealed if key.startswith("test")]
+    assert sealed["warnings"] == [sentence for sentence in passport(graph)["warnings"] if "test" not in sentence]
+
+
+def test_a_passport_counts_test_triples_that_training_sees() -> None:
+    fact, other, last = ("a", "r", "b"), ("a", "q", "b"), ("b", "r", "c")
+    found = passport(from_names("x", {"train": [fact, last], "valid": [last], "test": [fact, other, fact]}))
+    assert (found["valid_also_in_train"], found["test_also_in_train"], found["test_duplicates"]) == (1, 2, 1)
+    assert "2 of 3 test triples (67 %) are in train as well, so their answers were seen" in found["warnings"]
+
+
+def test_a_clean_graph_has_no_warnings() -> None:
+    train = [("a", "r", "b"), ("b", "r", "c"), ("c", "r", "a"), ("a", "q", "d"), ("d", "q", "c")]
+    assert (
+        passport(from_names("x", {"train": train, "valid": [("d", "r", "b")], "test": [("b", "q", "d")]}))["warnings"]
+        == []
+    )
 
 
 PASSPORTS = {

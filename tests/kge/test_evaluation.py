@@ -11,9 +11,11 @@ from torch import Tensor
 from kge import evaluation
 from kge.data import Dataset, Side
 from kge.errors import DivergenceError
-from kge.evaluation import Ranks, metrics, rank
+from kge.evaluation import rank, rank_by_filters
 from kge.filters import FilterIndex, filter_from
+from kge.metrics import metrics
 from kge.models.base import AbstractModel
+from kge.ranks import Ranks
 from tests.kge import graphs
 
 GRAPH = graphs.random_graph()
@@ -28,12 +30,12 @@ def _scores(*, reciprocal: bool, values: int = 4) -> Tensor:
 
 def _naive(
     scores: Tensor, triples: Tensor, known: Sequence[Tensor], side: Side, *, reciprocal: bool
-) -> list[tuple[int, int]]:
-    """(optimistic, pessimistic) rank of each triple."""
+) -> list[tuple[int, int, int]]:
+    """(optimistic rank, pessimistic rank, candidates) of each triple."""
     facts = {tuple(triple) for split in known for triple in split.tolist()}
     ranks = []
     for h, r, t in triples.tolist():
-        better = tied = 0
+        better = tied = others = 0
         for entity in range(E):
             other = (h, r, entity) if side is Side.TAIL else (entity, r, t)
             if other == (h, r, t) or other in facts:
@@ -46,25 +48,27 @@ def _naive(
                 mine, true = scores[r, entity, t], scores[r, h, t]
             better += bool(mine > true)
             tied += bool(mine == true)
-        ranks.append((1 + better, 1 + better + tied))
+            others += 1
+        ranks.append((1 + better, 1 + better + tied, 1 + others))
     return ranks
 
 
-def _pairs(ranks: Ranks) -> list[tuple[int, int]]:
-    return list(zip(ranks.optimistic.tolist(), ranks.pessimistic.tolist(), strict=True))
+def _rows(ranks: Ranks) -> list[tuple[int, int, int]]:
+    return list(zip(ranks.optimistic.tolist(), ranks.pessimistic.tolist(), ranks.candidates.tolist(), strict=True))
 
 
 def _constant() -> AbstractModel:
     return graphs.free_scores(torch.zeros(R, E, E))
 
 
-@pytest.mark.parametrize("compared", [1, 37, 1_000_000])
+@pytest.mark.parametrize("held", [1, 37, 1_000_000])
 @pytest.mark.parametrize("block_size", [1, 3, 7, 1000])
 @pytest.mark.parametrize("reciprocal", [False, True])
 def test_ranks_equal_those_of_plain_loops(
-    reciprocal: bool, block_size: int, compared: int, monkeypatch: pytest.MonkeyPatch
+    reciprocal: bool, block_size: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "_COMPARED", compared)
+    monkeypatch.setattr(evaluation, "_COMPARED", held)
+    monkeypatch.setattr(evaluation, "_SCORED", held)
     scores = _scores(reciprocal=reciprocal)
     model = graphs.free_scores(scores)
     assert model.reciprocal == reciprocal
@@ -75,35 +79,34 @@ def test_ranks_equal_those_of_plain_loops(
         for ranks in found:
             known = [GRAPH.split(name) for name in filters]
             naive = _naive(scores, triples, known, ranks.side, reciprocal=reciprocal)
-            assert _pairs(ranks) == naive
-            assert ranks.realistic.tolist() == [(best + worst) / 2 for best, worst in naive]
+            assert _rows(ranks) == naive
+            assert ranks.realistic.tolist() == [(best + worst) / 2 for best, worst, _ in naive]
             columns = np.stack([ranks.head, ranks.relation, ranks.tail], axis=1)
             assert columns.tolist() == triples.tolist()
 
 
-def test_metrics_are_means_over_both_sides() -> None:
-    scores = _scores(reciprocal=False)
-    known = [GRAPH.train, GRAPH.valid]
-    naive = {side: _naive(scores, GRAPH.valid, known, side, reciprocal=False) for side in Side}
-    found = metrics(rank(graphs.free_scores(scores), GRAPH.valid, filter_from(GRAPH, ("train", "valid")), block_size=5))
-    both = [pair for pairs in naive.values() for pair in pairs]
-    realistic = [(best + worst) / 2 for best, worst in both]
+def test_several_filters_are_ranked_from_one_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = graphs.free_scores(_scores(reciprocal=True))
+    filters = [filter_from(GRAPH, splits) for splits in (("train",), ("train", "valid"), ("train", "valid", "test"))]
+    expected = [rank(model, GRAPH.valid, known, block_size=4) for known in filters]
+    rows = []
+    compare = type(model).compare
 
-    def mean(values: Sequence[float]) -> float:
-        return pytest.approx(sum(values) / len(values))
+    def counted(self: AbstractModel, query: Tensor, candidates: Tensor) -> Tensor:
+        rows.append(len(query))
+        return compare(self, query, candidates)
 
-    assert found == {
-        "mrr": mean([1 / each for each in realistic]),
-        "mrr_optimistic": mean([1 / best for best, _ in both]),
-        "mrr_pessimistic": mean([1 / worst for _, worst in both]),
-        "hits_at_1": mean([each <= 1 for each in realistic]),
-        "hits_at_3": mean([each <= 3 for each in realistic]),
-        "hits_at_10": mean([each <= 10 for each in realistic]),
-        "mean_rank": mean(realistic),
-        "mrr_head": mean([2 / (best + worst) for best, worst in naive[Side.HEAD]]),
-        "mrr_tail": mean([2 / (best + worst) for best, worst in naive[Side.TAIL]]),
-    }
-    assert found["mrr_pessimistic"] < found["mrr"] < found["mrr_optimistic"]
+    monkeypatch.setattr(type(model), "compare", counted)
+    found = rank_by_filters(model, GRAPH.valid, filters, block_size=4)
+    queries = {(side, *query) for side in Side for query in _queries(side)}
+    assert sum(rows) == len(queries) < 2 * len(GRAPH.valid)
+    assert [[_rows(side) for side in ranks] for ranks in found] == [
+        [_rows(side) for side in ranks] for ranks in expected
+    ]
+
+
+def _queries(side: Side) -> list[tuple[int, int]]:
+    return list(zip(side.anchors(GRAPH.valid).tolist(), GRAPH.valid[:, 1].tolist(), strict=True))
 
 
 def test_a_constant_scorer_ranks_in_the_middle_of_the_remaining_candidates() -> None:
@@ -114,7 +117,7 @@ def test_a_constant_scorer_ranks_in_the_middle_of_the_remaining_candidates() -> 
             remaining = 1 + sum(other not in facts for other in others)
             assert ranks.realistic[position] == (remaining + 1) / 2
             assert ranks.optimistic[position] == 1
-            assert ranks.pessimistic[position] == remaining
+            assert ranks.pessimistic[position] == ranks.candidates[position] == remaining
 
 
 def test_a_perfect_scorer_ranks_first() -> None:
@@ -123,6 +126,7 @@ def test_a_perfect_scorer_ranks_first() -> None:
         scores[r, h, t] = 1.0
     found = metrics(rank(graphs.free_scores(scores), GRAPH.valid, filter_from(GRAPH, ("train", "valid")), block_size=4))
     assert found["mrr"] == found["mrr_pessimistic"] == found["hits_at_1"] == found["mean_rank"] == 1.0
+    assert found["amri"] == found["adjusted_mrr"] == 1.0
 
 
 def test_repeated_triples_in_the_filter_change_nothing() -> None:
@@ -131,14 +135,14 @@ def test_repeated_triples_in_the_filter_change_nothing() -> None:
     triples = torch.cat([GRAPH.train, GRAPH.valid, GRAPH.train[:9], GRAPH.valid, GRAPH.valid])
     often = FilterIndex(triples, num_entities=E, num_relations=R)
     for mine, theirs in zip(*(rank(model, GRAPH.valid, known, block_size=4) for known in (once, often)), strict=True):
-        assert _pairs(mine) == _pairs(theirs)
+        assert _rows(mine) == _rows(theirs)
 
 
 def test_a_true_answer_outside_the_filter_is_ranked_too() -> None:
     scores = _scores(reciprocal=False)
     known = filter_from(GRAPH, ("train",))
     for ranks in rank(graphs.free_scores(scores), GRAPH.valid, known, block_size=4):
-        assert _pairs(ranks) == _naive(scores, GRAPH.valid, [GRAPH.train], ranks.side, reciprocal=False)
+        assert _rows(ranks) == _naive(scores, GRAPH.valid, [GRAPH.train], ranks.side, reciprocal=False)
 
 
 def test_the_test_split_filters_only_where_it_is_named() -> None:
@@ -192,7 +196,7 @@ def test_ranks_are_made_in_float32_without_gradients() -> None:
     model = graphs.free_scores(scores).double()
     found = rank(model, GRAPH.valid, filter_from(GRAPH, ("train", "valid")), block_size=4)
     for ranks in found:
-        assert _pairs(ranks) == _naive(scores, GRAPH.valid, [GRAPH.train, GRAPH.valid], ranks.side, reciprocal=False)
+        assert _rows(ranks) == _naive(scores, GRAPH.valid, [GRAPH.train, GRAPH.valid], ranks.side, reciprocal=False)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -205,7 +209,7 @@ def test_every_model_ranks_its_own_scores() -> None:
         scores = torch.stack([model.score_tails(every, torch.full((E,), r)).detach() for r in range(2 * R)])
         for ranks in rank(model, GRAPH.valid, known, block_size=E * R):
             naive = _naive(scores, GRAPH.valid, [GRAPH.train, GRAPH.valid], ranks.side, reciprocal=True)
-            assert _pairs(ranks) == naive
+            assert _rows(ranks) == naive
 
 
 def _mrr(graph: Dataset) -> float:

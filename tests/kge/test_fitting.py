@@ -17,9 +17,10 @@ from kge import checkpoint
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import CheckpointError, DataError, DivergenceError
-from kge.evaluation import metrics, rank
+from kge.evaluation import rank
 from kge.filters import filter_from
-from kge.fitting import BEST, LAST, Validation, evaluate_split, fit, load_model, read_curve
+from kge.fitting import BEST, LAST, Validation, evaluate_split, fit, fit_by_epoch, load_model, read_curve
+from kge.metrics import metrics
 from tests.kge import graphs
 
 GRAPH = graphs.random_graph()
@@ -132,6 +133,32 @@ def test_epochs_between_validations_and_a_last_one_at_the_end() -> None:
     assert [(each.epoch, each.epochs) for each in curve] == [(4, 4), (6, 2)]
     assert [each.stop for each in curve] == [None, "max_epochs"]
     assert all(each.device_seconds > 0 for each in curve)
+
+
+def test_a_training_that_stops_early_by_order_is_the_beginning_of_the_whole_one(tmp_path: Path) -> None:
+    cosine = LONG | {"schedule": {"name": "cosine"}, "validation.every": 4}
+    ordered = list(fit(graphs.config(cosine | {"training.stop_epoch": 5}), GRAPH, directory=tmp_path))
+    assert [(each.epoch, each.epochs, each.stop) for each in ordered] == [(4, 4, None), (5, 1, "stop_epoch")]
+    whole = list(fit(graphs.config(cosine), GRAPH, directory=None))
+    assert ordered[0].mrr == whole[0].mrr
+    replayed, last = fit(graphs.config(cosine), GRAPH, directory=tmp_path)
+    assert (replayed.epoch, replayed.stop) == (5, None)
+    assert (last.epoch, last.mrr, last.loss, last.stop) == (6, whole[1].mrr, whole[1].loss, "max_epochs")
+
+
+def test_its_own_curve_or_end_comes_before_the_order_to_stop() -> None:
+    late = {"training.stop_epoch": 9, "training.max_epochs": 3}
+    assert list(fit(graphs.config(LONG | late), GRAPH, directory=None))[-1].stop == "max_epochs"
+    floor = {"early_stopping": {"patience": None, "floor_epoch": 2, "floor_mrr": 0.99}, "training.stop_epoch": 2}
+    assert list(fit(graphs.config(LONG | floor), GRAPH, directory=None))[-1].stop == "early_stopping"
+
+
+def test_every_epoch_is_told_before_its_validation() -> None:
+    config = graphs.config(LONG | {"validation.every": 4})
+    events = fit_by_epoch(config, GRAPH, directory=None)
+    told = [(type(each).__name__, each.epoch) for each in events]
+    epochs = [("EpochReport", epoch) for epoch in range(1, 7)]
+    assert told == [*epochs[:4], ("Validation", 4), *epochs[4:], ("Validation", 6)]
 
 
 def test_more_epochs_may_be_asked_for_later(tmp_path: Path) -> None:

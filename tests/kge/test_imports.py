@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 _WITHOUT = """
 import importlib, pkgutil, sys
-FORBIDDEN = {"ray", "optuna", "mlflow", "sqlalchemy", "pydantic", "ruamel", "study"}
+FORBIDDEN = {"ray", "optuna", "mlflow", "sqlalchemy", "pydantic", "ruamel", "safetensors", "study"}
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in FORBIDDEN:

@@ -1,5 +1,6 @@
 """Checkpoints that were written before an option existed go on as if it had been left at its default."""
 
+import csv
 import dataclasses
 import json
 from collections.abc import Callable
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from kge import checkpoint
+from kge import checkpoint, cli
 from kge.config import restore
+from kge.data import SPLITS
 from kge.errors import CheckpointError
 from kge.fitting import LAST, fit
 from tests.kge import graphs
@@ -95,3 +97,23 @@ def test_the_end_of_a_cosine_is_part_of_the_configuration(tmp_path: Path) -> Non
     list(fit(graphs.config(cosine), GRAPH, directory=tmp_path))
     with pytest.raises(CheckpointError, match=r"training\.max_epochs is 2 there and 3 here$"):
         next(fit(graphs.config(cosine | {"training.max_epochs": 3}), GRAPH, directory=tmp_path))
+
+
+def test_a_curve_from_before_a_metric_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = {name: graphs.named([tuple(row) for row in GRAPH.split(name).tolist()]) for name in SPLITS}
+    graphs.write_folder(tmp_path / "graph", splits)
+    (tmp_path / "small.yaml").write_text(
+        "{dataset: graph, model: {name: complex, dim: 8}, loss: {name: sce}, validation: {every: 1}}"
+    )
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "small.yaml", "--directory", "x", "--set"]
+    cli.kge.main([*train, "training.max_epochs=1"], standalone_mode=False)
+    content = torch.load(tmp_path / "x" / LAST)
+    for validation in content["curve"]:
+        del validation["metrics"]["amri"], validation["metrics"]["adjusted_mrr"]
+    torch.save(content, tmp_path / "x" / LAST)
+    cli.kge.main([*train, "training.max_epochs=2"], standalone_mode=False)
+    with (tmp_path / "x" / "curve.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["epoch"], first["amri"], second["epoch"]) == ("1", "", "2")
+    assert float(second["amri"]) <= 1

@@ -1,0 +1,48 @@
+"""What a training can do that does not fit into memory: the same with fewer rows at a time.
+
+    sub_batch_size -> 1/2 of it (at first of the batch)      block_size -> 1/2 of it      until both are 1
+
+Sub-batches change neither values nor random draws (kge.batches.base), blocks of queries no rank, so a
+training may go on so from its last checkpoint.
+"""
+
+import errno
+import gc
+from dataclasses import replace
+
+import torch
+
+from kge import kernels
+from kge.config import TrainingConfig
+
+# What allocators say that raise no error of their own class: torch's on the CPU, C++'s, CUDA and its libraries.
+_SAID = ("can't allocate memory", "std::bad_alloc", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def halved(config: TrainingConfig) -> TrainingConfig | None:
+    """The same training with half the rows in memory at a time; None when it is one already."""
+    batch, validation = config.training, config.validation
+    rows = min(batch.sub_batch_size or batch.batch_size, batch.batch_size)
+    if rows == 1 and validation.block_size == 1:
+        return None
+    return replace(
+        config,
+        training=replace(batch, sub_batch_size=max(1, rows // 2)),
+        validation=replace(validation, block_size=max(1, validation.block_size // 2)),
+    )
+
+
+def release() -> None:
+    """Give back what is kept for the next step: it had the wrong size."""
+    kernels.forget_blocks()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
