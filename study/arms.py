@@ -4,9 +4,11 @@ A trial's params are chosen first and the trial is written with them in one tran
 leaves a whole trial or none, and whatever is RUNNING can be issued again. The first trials of an arm are
 independent draws with common random numbers (study.seeds); then TPE, a fresh sampler with a seed of its
 own for each trial, reads the arm's trials from a copy in memory, so that a failing database cannot
-disturb its random numbers. No arm sees another.
+disturb its random numbers. The copy follows the database and asks as one made anew would: what a trial is
+given depends on the arm's trials, never on the process. No arm sees another.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, create_trial
 
 from study import seeds
@@ -36,11 +39,12 @@ R = TypeVar("R")
 
 
 class Suggestion(NamedTuple):
-    """A trial to run: its number in the arm, its params and the seed of its training."""
+    """A trial to run: its number in the arm, its params, the seed of its training and the epochs it was given."""
 
     number: int
     params: Params
     seed: int
+    epochs: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,7 @@ class Arms:
         self._search = search
         self._studies: dict[str, optuna.Study] = {}
         self._ids: dict[tuple[str, int], int] = {}
+        self._copies: dict[str, _Copy] = {}
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._storage = _open(url)
 
@@ -84,31 +89,34 @@ class Arms:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def ask(self, arm: str) -> Suggestion:
-        """Choose and write the arm's next trial."""
+    def ask(self, arm: str, *, most: int | None = None) -> Suggestion:
+        """Choose and write the arm's next trial, with its epochs: its own max_epochs, or the most that may be."""
         assert self._search is not None, "to ask, Arms needs a search"
         trials = self._all(arm)
         number = len(trials)
         random = self._search.config.is_random(number)
         space = self._search.spaces[arm]
-        params = self._draw(space, number) if random else self._sample(space, number, trials)
+        copy = self._copies.pop(arm, None) or _Copy()  # what fails half-way below is made anew
+        params = self._draw(space, number) if random else self._sample(space, trials, copy)
         seed = seeds.training_seed(self._search.seed, arm, number)
-        self._create(arm, number, _running(space, params, {"random": random, "seed": seed}))
-        return Suggestion(number, params, seed)
+        epochs = min(space.epochs(params), most or sys.maxsize)
+        attributes: dict[str, Value] = {"random": random, "seed": seed, "epochs": epochs}
+        self._create(arm, number, _running(space, params, attributes))
+        self._copies[arm] = copy
+        return Suggestion(number, params, seed, epochs)
 
     def _draw(self, space: Space, number: int) -> Params:
         assert self._search is not None
         seed = self._search.seed
         return space.draw(lambda path: seeds.uniform(seed, number, path))
 
-    def _sample(self, space: Space, number: int, trials: list[FrozenTrial]) -> Params:
+    def _sample(self, space: Space, trials: list[FrozenTrial], copy: "_Copy") -> Params:
         """TPE over a copy of the arm."""
         assert self._search is not None
-        seed = seeds.derive(self._search.seed, space.arm.name, number, "sampler") & 0xFFFFFFFF
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, self._search.config.first))
-        copy = optuna.create_study(direction="maximize", sampler=sampler)
-        copy.add_trials(trial for trial in trials if trial.state != optuna.trial.TrialState.FAIL)
-        return dict(copy.ask(distributions(space)).params)
+        seed = seeds.derive(self._search.seed, space.arm.name, len(trials), "sampler") & 0xFFFFFFFF
+        tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, self._search.config.first))
+        copy.follow(trials)
+        return copy.ask(tpe, space)
 
     @_stored
     def _create(self, arm: str, number: int, trial: FrozenTrial) -> None:
@@ -173,7 +181,7 @@ class Arms:
     def running(self, arm: str) -> tuple[Suggestion, ...]:
         """The trials that have not ended."""
         return tuple(
-            Suggestion(trial.number, trial.params, trial.user_attrs["seed"])
+            Suggestion(trial.number, trial.params, trial.user_attrs["seed"], trial.user_attrs["epochs"])
             for trial in self._charged(arm)
             if trial.state == optuna.trial.TrialState.RUNNING
         )
@@ -213,6 +221,62 @@ class Arms:
         return self._studies[arm]
 
 
+class _Copy:
+    """An arm's trials in memory, under the same numbers; of the database's only what is new or has ended is taken."""
+
+    def __init__(self) -> None:
+        self._storage = optuna.storages.InMemoryStorage()
+        self._study = optuna.create_study(direction="maximize", storage=self._storage)
+        self._id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._common = IntersectionSearchSpace(include_pruned=True)
+        self._running: set[int] = set()
+
+    def follow(self, trials: list[FrozenTrial]) -> None:
+        """Catch up with all trials of the arm."""
+        for number in [number for number in self._running if trials[number].state.is_finished()]:
+            self._end(trials[number])
+        for trial in trials[self._storage.get_n_trials(self._id) :]:
+            self._storage.create_new_trial(self._id, template_trial=trial)
+            if not trial.state.is_finished():
+                self._running.add(trial.number)
+
+    def ask(self, tpe: optuna.samplers.TPESampler, space: Space) -> Params:
+        """The params of the arm's next trial, which runs here from now on."""
+        self._study.sampler = _Spaced(tpe, self._common)
+        trial = self._study.ask(distributions(space))
+        self._running.add(trial.number)
+        return dict(trial.params)
+
+    def _end(self, trial: FrozenTrial) -> None:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
+        for epoch, mrr in trial.intermediate_values.items():
+            self._storage.set_trial_intermediate_value(trial_id, epoch, mrr)
+        self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+        self._running.remove(trial.number)
+
+
+class _Spaced(optuna.samplers.BaseSampler):
+    """TPE that is told the space which all trials share; to compare them anew takes longer than to sample."""
+
+    def __init__(self, tpe: optuna.samplers.TPESampler, common: IntersectionSearchSpace) -> None:
+        self._tpe = tpe
+        self._common = common
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        common = self._common.calculate(study, use_cache=True)
+        return {path: distribution for path, distribution in common.items() if not distribution.single()}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._tpe.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
+
+
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """The tuned dimensions as Optuna knows them."""
     return {each.path: _distribution(each) for each in space.tuned}
@@ -247,6 +311,7 @@ def _record(arm: str, trial: FrozenTrial) -> TrialRecord:
         params=tuple(sorted(trial.params.items())),
         seed=told["seed"],
         random=told["random"],
+        epochs=told.get("epochs", 0),
         best_mrr=told.get("best_mrr"),
         best_epoch=told.get("best_epoch"),
         attempts=0,

@@ -2,41 +2,93 @@
 
 A trial ends with the first attempt that ended by itself or was pruned. An attempt whose worker was lost
 is infrastructure's fault and is repeated; after MAX_LOSSES in a row without a new measurement it is taken
-for the trial's own doing (a configuration that has its host's memory killer act looks just like that). An
-attempt that ended with its driver, or with all others, counts for nothing.
+for the trial's own doing. An attempt that ran out of memory, or that Ray killed when its host did, is
+repeated with half the rows at a time (kge.memory), until there is one row. An attempt that ended with its
+driver, or with all others, counts for nothing.
+
+A broken trial is charged what its last attempt used after its last measurement, and at least one epoch and
+the time that this attempt held its device. An attempt that is repeated is charged no epochs beyond what was
+measured, since they are trained again, but its device-seconds where the trial itself ran out of memory.
 """
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from study.records import Assignment, FailureClass, Outcome, TrialState
+from kge.config import TrainingConfig
+from kge.documents import parse_config, to_mapping
+from kge.memory import halved
+from study.records import Assignment, Cost, FailureClass, Outcome, TrialState
 from study.store import AttemptRecord, Store
 
 MAX_LOSSES = 5
 INTERRUPTED = Outcome(state=TrialState.RUNNING, reason="interrupted: the driver ended")
+_KILLED_FOR_MEMORY = "low on memory"  # in the words of Ray
+_BRIEFEST = 1e-3  # device-seconds of an attempt that was over at once
 
 Key = tuple[str, int]  # arm and trial
 
 
-def verdict(attempts: Sequence[AttemptRecord], *, forgiven: int = 0) -> Outcome | None:
+def verdict(attempts: Sequence[AttemptRecord], *, forgiven: int = 0, halvings: int = 0) -> Outcome | None:
     """How a trial ended; None while it has not. The first losses are forgiven where progress followed them."""
-    outcomes = [attempt.outcome for attempt in attempts if attempt.outcome is not None]
+    outcomes = _outcomes(attempts)
     for outcome in outcomes:
-        if outcome.state.is_final and outcome.failure is not FailureClass.INFRASTRUCTURE:
+        if outcome.state.is_final and outcome.failure not in {FailureClass.INFRASTRUCTURE, FailureClass.MEMORY}:
             return outcome
+    times = _exhaustions(attempts)
+    if times > halvings:
+        said = [outcome.reason for outcome in outcomes if _is_memory(outcome)]
+        reason = f"out of memory {times} times, the last: {said[-1]}"
+        return Outcome(state=TrialState.FAIL, failure=FailureClass.MEMORY, reason=reason)
     losses = _losses(attempts)[forgiven:]
     if len(losses) < MAX_LOSSES:
         return None
-    for_memory = all("low on memory" in loss.reason for loss in losses)  # in the words of Ray
-    failure = FailureClass.MEMORY if for_memory else FailureClass.INFRASTRUCTURE
     reason = f"lost its worker {len(losses)} times, the last: {losses[-1].reason}"
-    return Outcome(state=TrialState.FAIL, failure=failure, reason=reason)
+    return Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason)
+
+
+def unmeasured(attempts: Sequence[AttemptRecord], *, failed: bool, measured: Cost) -> Cost:
+    """What a trial is charged beyond its measurements."""
+    seconds = sum(outcome.unmeasured.device_seconds for outcome in _outcomes(attempts))
+    if not failed or not attempts:
+        return Cost(device_seconds=seconds)
+    last = attempts[-1]
+    epochs = last.outcome.unmeasured.epochs if last.outcome else 0
+    if not measured.epochs + epochs:
+        epochs = 1
+    if not measured.device_seconds + seconds:
+        seconds = max((last.ended or last.started) - last.started, _BRIEFEST)
+    return Cost(epochs=epochs, device_seconds=seconds)
+
+
+def _outcomes(attempts: Sequence[AttemptRecord]) -> list[Outcome]:
+    return [attempt.outcome for attempt in attempts if attempt.outcome is not None]
+
+
+def _is_memory(outcome: Outcome) -> bool:
+    killed = outcome.failure is FailureClass.INFRASTRUCTURE and _KILLED_FOR_MEMORY in outcome.reason
+    return killed or outcome.failure is FailureClass.MEMORY
+
+
+def _exhaustions(attempts: Sequence[AttemptRecord]) -> int:
+    return sum(_is_memory(outcome) for outcome in _outcomes(attempts))
 
 
 def _losses(attempts: Sequence[AttemptRecord]) -> list[Outcome]:
-    outcomes = (attempt.outcome for attempt in attempts if attempt.outcome is not None)
-    return [outcome for outcome in outcomes if outcome.failure is FailureClass.INFRASTRUCTURE]
+    """Workers that were lost, and not for memory."""
+    outcomes = _outcomes(attempts)
+    return [each for each in outcomes if each.failure is FailureClass.INFRASTRUCTURE and not _is_memory(each)]
+
+
+def _smaller(config: Mapping[str, Any]) -> list[TrainingConfig]:
+    """The same training with half the rows at a time, half of these, and so on."""
+    found: list[TrainingConfig] = []
+    smaller = halved(parse_config(config))
+    while smaller is not None:
+        found.append(smaller)
+        smaller = halved(smaller)
+    return found
 
 
 class AttemptLog:
@@ -80,9 +132,20 @@ class AttemptLog:
         lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason)
         self.end(assignment, lost if by_itself else Outcome(state=TrialState.RUNNING, reason=reason))
 
-    def verdict(self, arm: str, trial: int) -> Outcome | None:
-        """How the trial ended; None while it has not."""
-        return verdict(self._attempts.get((arm, trial), ()), forgiven=self._forgiven.get((arm, trial), 0))
+    def verdict(self, arm: str, trial: int, config: Mapping[str, Any] | None) -> Outcome | None:
+        """How the trial ended; None while it has not. Without its configuration, memory is not tried again."""
+        attempts = self._attempts.get((arm, trial), ())
+        halvings = len(_smaller(config)) if config is not None and _exhaustions(attempts) else 0
+        return verdict(attempts, forgiven=self._forgiven.get((arm, trial), 0), halvings=halvings)
+
+    def fitted(self, arm: str, trial: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The configuration of the next attempt: with half the rows for each time that memory was exhausted."""
+        times = _exhaustions(self._attempts.get((arm, trial), ()))
+        return to_mapping(_smaller(config)[times - 1]) if times else config
+
+    def unmeasured(self, arm: str, trial: int, *, failed: bool, measured: Cost) -> Cost:
+        """What the trial is charged beyond its measurements."""
+        return unmeasured(self._attempts.get((arm, trial), ()), failed=failed, measured=measured)
 
     def _close(self, attempt: AttemptRecord, outcome: Outcome) -> None:
         fields = vars(attempt) | {"ended": time.time(), "outcome": outcome}

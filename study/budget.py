@@ -1,19 +1,32 @@
-"""Who may start the next trial: equal budgets per arm, never overshot, fair at any moment.
+"""Who may start the next trial: equal budgets per arm, used up, fair at any moment.
 
-A trial reserves its cost before it starts and settles for what it used, so
+A trial reserves its worth before it starts and settles for what it used:
 
-    committed(arm) = sum over final trials of cost + sum over running trials of max(cost, reservation)
+    committed(arm) = sum over final trials of cost + sum over running trials of what they reserve
 
-and an arm may start a trial only while committed + reservation <= budget. The next arm is the one with
-the smallest committed share of its budget, so a study stopped at any moment has spent the same on every
-arm to within one trial. The ledger is a pure view over what the database knows of the trials: a lost
-worker leaves its trial reserved, and a killed driver changes nothing.
+    unit             a running trial reserves                 a trial's worth before it starts
+    trials           1                                        1
+    epochs           max(cost, what it was given)             the most epochs that its space can give
+    device_seconds   max(cost + interval, the arm's longest)  the arm's longest trial so far
+
+where an interval is the longest time between two validations of any trial of the arm so far. Before an
+arm has any, a trial's worth is all of its budget.
+
+An arm is open while a trial's worth remains, or when nothing of it runs and anything does. So at most one
+trial at a time gets less than its worth, and budgets are used up: in epochs to the last one, because a trial
+is given no more than what remains; in device-seconds to within one interval, because a trial goes on after a
+measurement only while the next intervals of all that run still fit.
+
+The next arm is the open one with the smallest commitment. In device-seconds no arm starts a second trial
+before every arm has measured something: until then nobody knows what a trial is worth. The ledger is a pure
+view over what the database knows of the trials: a lost worker leaves its trial reserved, and a killed driver
+changes nothing.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from study.records import Cost
+from study.records import Cost, SpaceCard, TrialRecord
 
 UNITS = ("trials", "epochs", "device_seconds")
 
@@ -24,8 +37,27 @@ class Stake:
 
     arm: str
     trial: int
-    running: bool
-    cost: Cost  # charged so far; `trials` is 1 from the start
+    running: bool = True
+    cost: Cost = field(default_factory=lambda: Cost(trials=1))  # charged so far
+    epochs: int = 0  # given when it started
+    interval: float = 0.0  # its longest time without a measurement, in device-seconds
+
+    @classmethod
+    def of(cls, trial: TrialRecord) -> "Stake":
+        """The stake of a trial as it stands."""
+        intervals = [each.device_seconds for each in trial.curve]
+        return cls(
+            arm=trial.arm,
+            trial=trial.number,
+            running=not trial.state.is_final,
+            cost=trial.cost,
+            epochs=trial.epochs,
+            interval=max(trial.cost.device_seconds - sum(intervals), *intervals, 0.0),
+        )
+
+    def charged(self, cost: Cost) -> "Stake":
+        """The stake after another interval."""
+        return replace(self, cost=self.cost + cost, interval=max(self.interval, cost.device_seconds))
 
 
 def amount(cost: Cost, unit: str) -> float:
@@ -33,54 +65,135 @@ def amount(cost: Cost, unit: str) -> float:
     return float(getattr(cost, unit))
 
 
+def most_epochs(card: SpaceCard) -> int:
+    """The most epochs that the configurations of a space train."""
+    tuned = {each.path: each.high or max(each.choices, default=0) for each in card.tuned}  # type: ignore[type-var]
+    bound = (dict(card.fixed) | tuned)["training.max_epochs"]
+    assert isinstance(bound, int | float), card
+    return int(bound)
+
+
+@dataclass
+class _Account:
+    """The trials of an arm, with sums over those that have ended."""
+
+    running: dict[int, Stake] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
+    settled: Cost = field(default_factory=Cost)
+    interval: float = 0.0
+    longest: float = 0.0  # trial, in device-seconds
+    stopped: bool = False
+
+
 class Ledger:
     """Budgets, reservations and spendings of all arms, in the order in which the study names them."""
 
-    def __init__(self, *, arms: Iterable[str], budget: Cost, unit: str, reservation: Cost | None = None) -> None:
+    def __init__(
+        self, *, arms: Iterable[str], budget: Cost, unit: str, epochs: Mapping[str, int] | None = None
+    ) -> None:
         if unit not in UNITS:
             raise ValueError(f"ledger: unit must be one of {', '.join(UNITS)}, got {unit!r}")
-        self.arms = tuple(arms)
         self.unit = unit
         self.limit = amount(budget, unit)
-        self._reserve = amount(reservation or Cost(trials=1, epochs=1), unit)
-        self._stakes: dict[str, dict[int, Stake]] = {arm: {} for arm in self.arms}
+        self._accounts = {arm: _Account() for arm in arms}
+        self._epochs = epochs or {}  # the most that a trial of an arm trains
         if not self.limit > 0:
             raise ValueError(f"ledger: budget must be positive in {unit}, got {self.limit}")
 
-    def put(self, stake: Stake) -> None:
-        """Take note of a trial as it stands now: issued, charged or settled."""
-        if stake.arm not in self._stakes:
-            raise ValueError(f"ledger: arm must be one of {self.arms}, got {stake.arm!r}")
-        self._stakes[stake.arm][stake.trial] = stake
+    @classmethod
+    def over(
+        cls, *, cards: Iterable[SpaceCard], budget: Cost, unit: str, trials: Iterable[TrialRecord] = ()
+    ) -> "Ledger":
+        """The ledger of the arms of these spaces, with their trials as they stand."""
+        cards = tuple(cards)
+        epochs = {card.arm: most_epochs(card) for card in cards} if unit == "epochs" else {}
+        ledger = cls(arms=[card.arm for card in cards], budget=budget, unit=unit, epochs=epochs)
+        for trial in trials:
+            ledger.put(Stake.of(trial))
+        return ledger
 
-    def stakes(self, arm: str) -> list[Stake]:
-        """The trials of an arm."""
-        return list(self._stakes[arm].values())
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, in the order of the study."""
+        return tuple(self._accounts)
+
+    def put(self, stake: Stake) -> None:
+        """Take note of a trial as it stands now: issued, charged or settled. What has ended stays as it ended."""
+        if stake.arm not in self._accounts:
+            raise ValueError(f"ledger: arm must be one of {self.arms}, got {stake.arm!r}")
+        account = self._accounts[stake.arm]
+        if stake.trial in account.ended:
+            return
+        account.interval = max(account.interval, stake.interval)
+        account.longest = max(account.longest, stake.cost.device_seconds)
+        account.running.pop(stake.trial, None)
+        if stake.running:
+            account.running[stake.trial] = stake
+        else:
+            account.ended.add(stake.trial)
+            account.settled += stake.cost
+
+    def stop(self, arm: str) -> bool:
+        """Let an arm start no more trials; False when it was stopped before."""
+        account = self._accounts[arm]
+        before, account.stopped = account.stopped, True
+        return not before
 
     def spent(self, arm: str) -> Cost:
         """What the trials of an arm were charged, in all units."""
-        return sum((stake.cost for stake in self.stakes(arm)), start=Cost())
+        account = self._accounts[arm]
+        return sum((stake.cost for stake in account.running.values()), start=account.settled)
 
     def committed(self, arm: str) -> float:
         """Spent and reserved by an arm, in the declared unit."""
-        return sum(self._commitment(stake) for stake in self.stakes(arm))
+        account = self._accounts[arm]
+        reserved = (self._reserved(account, stake) for stake in account.running.values())
+        return amount(account.settled, self.unit) + sum(reserved)
 
     def remaining(self, arm: str) -> float:
         """What an arm may still commit."""
         return self.limit - self.committed(arm)
 
     def next_arm(self) -> str | None:
-        """The arm that starts the next trial: smallest committed share, first named on ties; None when all are full."""
-        open_arms = [arm for arm in self.arms if self.remaining(arm) >= self._reserve]
-        return min(open_arms, key=self.committed, default=None)
+        """The arm that starts the next trial: the smallest commitment, first named on ties; None when none can now."""
+        arms = [arm for arm, account in self._accounts.items() if not account.stopped]
+        if self.unit == "device_seconds":
+            arms = [arm for arm in arms if not self._accounts[arm].interval] or arms
+        return min((arm for arm in arms if self._is_open(arm)), key=self.committed, default=None)
+
+    def lets_go_on(self, arm: str) -> bool:
+        """Whether the next intervals of all that runs of an arm fit into its budget; only device-seconds run out so."""
+        if self.unit != "device_seconds":
+            return True
+        account = self._accounts[arm]
+        return self.spent(arm).device_seconds + len(account.running) * account.interval <= self.limit
 
     def parity(self) -> dict[str, float]:
         """Largest over smallest spending of an arm, per unit; 1 is equal."""
         return {unit: _ratio([amount(self.spent(arm), unit) for arm in self.arms]) for unit in UNITS}
 
-    def _commitment(self, stake: Stake) -> float:
-        cost = amount(stake.cost, self.unit)
-        return max(cost, self._reserve) if stake.running else cost
+    def _is_open(self, arm: str) -> bool:
+        account, remaining = self._accounts[arm], self.remaining(arm)
+        least = account.interval if self.unit == "device_seconds" else 1
+        return remaining >= self._worth(arm) or (not account.running and remaining >= least)
+
+    def _worth(self, arm: str) -> float:
+        """What a trial of the arm takes when nothing cuts it short."""
+        account = self._accounts[arm]
+        if self.unit == "trials":
+            return 1.0
+        if self.unit == "epochs":
+            return self._epochs[arm]
+        return account.longest if account.interval else self.limit
+
+    def _reserved(self, account: _Account, stake: Stake) -> float:
+        if self.unit == "trials":
+            return stake.cost.trials
+        if self.unit == "epochs":
+            return max(stake.cost.epochs, stake.epochs)
+        if not account.interval:
+            return self.limit
+        return max(stake.cost.device_seconds + account.interval, account.longest)
 
 
 def _ratio(spent: list[float]) -> float:

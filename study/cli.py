@@ -21,6 +21,8 @@ from study.errors import StudyError, UserError
 
 if TYPE_CHECKING:
     from study.drive import Audience
+    from study.revision import Revision
+    from study.site import Site
 
 INTERRUPTED = 130
 
@@ -119,11 +121,34 @@ def run(file: str, name: str | None, home: Path | None, database: str | None, ad
 
 
 @study.command()
-@click.argument("name")
+@click.argument("name_or_file")
+@click.option("--amend", is_flag=True, help="Take over what has changed in the study file since.")
+@click.option("--reopen", is_flag=True, help="With --amend: the test split may be opened again, which the report says.")
 @_driver
-def resume(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
-    """Go on with a study that was interrupted, from where it is."""
-    return _resume(name, home, database, address=address, plain=plain, search=True)
+def resume(
+    name_or_file: str,
+    amend: bool,
+    reopen: bool,
+    home: Path | None,
+    database: str | None,
+    address: str,
+    plain: bool,
+) -> int:
+    """Go on with a study that was interrupted, from where it is.
+
+    Its file must say what it said, or come with --amend: a larger budget, more replicates, further arms, other
+    resources. Given a file instead of a name, the study of that file goes on.
+    """
+    from study.config import load_study
+    from study.revision import Revision
+    from study.site import site
+
+    if reopen and not amend:
+        raise click.UsageError("--reopen: must come with --amend")
+    file = Path(name_or_file) if Path(name_or_file).is_file() else None
+    where = site(load_study(file).name if file else name_or_file, home=home, database=database)
+    revision = Revision(file=file, amend=amend, reopen=reopen)
+    return _resume(where, revision, home, database, address=address, plain=plain, search=True)
 
 
 @study.command()
@@ -131,7 +156,28 @@ def resume(name: str, home: Path | None, database: str | None, address: str, pla
 @_driver
 def replicate(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
     """Only what follows a search that has ended: freeze, replicates, test, report."""
-    return _resume(name, home, database, address=address, plain=plain, search=False)
+    from study.revision import Revision
+    from study.site import site
+
+    where = site(name, home=home, database=database)
+    return _resume(where, Revision(), home, database, address=address, plain=plain, search=False)
+
+
+@study.command()
+@click.argument("name")
+@click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
+@_place
+def stop(name: str, timeout: float, home: Path | None, database: str | None) -> None:
+    """End the run of a study, on whatever machine it is, as Ctrl-C would; `study resume` goes on with it."""
+    from contextlib import closing
+
+    from study.lease import stop_driver
+    from study.site import site
+
+    with closing(site(name, home=home, database=database).open()) as store:
+        store.registration(name)
+        for sentence in stop_driver(store.lease(name), name, timeout=timeout):
+            click.echo(sentence)
 
 
 @study.command()
@@ -192,14 +238,21 @@ def _audience(*, plain: bool) -> "Iterator[Audience]":
         yield Audience(progress=display.progress, say=display.say)
 
 
-def _resume(name: str, home: Path | None, database: str | None, *, address: str, plain: bool, search: bool) -> int:
+def _resume(
+    where: "Site",
+    revision: "Revision",
+    home: Path | None,
+    database: str | None,
+    *,
+    address: str,
+    plain: bool,
+    search: bool,
+) -> int:
     from study import drive
-    from study.site import site
 
-    where = site(name, home=home, database=database)
     with _audience(plain=plain) as audience:
-        finished = drive.resume(where, address=address, audience=audience, search=search)
-    return _ended(finished, name, home, database)
+        finished = drive.resume(where, revision=revision, address=address, audience=audience, search=search)
+    return _ended(finished, where.name, home, database)
 
 
 def _ended(finished: bool, name: str, home: Path | None, database: str | None) -> int:

@@ -57,8 +57,16 @@ class BudgetSection:
         require(len(given) == 1, "budget", "one of trials, epochs, device_seconds", ", ".join(given) or None)
         for unit, amount in given.items():
             require(amount > 0, f"budget.{unit}", "> 0", amount)
-            if unit != "trials":
-                raise ConfigError(f"budget.{unit}: must be budget.trials, got {unit}: that unit is not supported yet")
+
+    @property
+    def unit(self) -> str:
+        """The one unit that is given."""
+        return next(unit for unit, amount in vars(self).items() if amount is not None)
+
+    @property
+    def cost(self) -> Cost:
+        """The budget of an arm; only its unit is not zero."""
+        return Cost(trials=self.trials or 0, epochs=self.epochs or 0, device_seconds=self.device_seconds or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +106,18 @@ class PruningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailuresSection:
+    """An arm gets no more trials after `identical_errors` trials broke by the same bug (null: it always does)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    identical_errors: int | None = 3
+
+    def __post_init__(self) -> None:
+        limit = self.identical_errors
+        require(limit is None or limit >= 1, "failures.identical_errors", ">= 1 or null", limit)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Resources:
     """What one trial holds, and how many run at once (None: as many as fit)."""
 
@@ -125,6 +145,7 @@ class StudyFile:
     budget: BudgetSection
     search: SearchConfig = field(default_factory=SearchConfig)
     pruning: PruningConfig | None = None
+    failures: FailuresSection = field(default_factory=FailuresSection)
     replicates: int = 5
     fixed: dict[str, Value] = field(default_factory=dict)
     spaces: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -136,6 +157,10 @@ class StudyFile:
         require(self.replicates >= 1, "replicates", ">= 1", self.replicates)
         if self.dataset not in NAMES and not Path(self.dataset).is_dir():
             raise ConfigError(f"dataset: {unknown('data set or folder', self.dataset, NAMES)}")
+        if self.budget.unit == "device_seconds":
+            for key in ("cpus_per_trial", "gpus_per_trial"):  # seconds of a shared device are no measure of work
+                share = getattr(self.resources, key)
+                require(share == int(share), f"resources.{key}", "whole where budget is device_seconds", share)
         random, trials = self.search.random_trials, self.budget.trials
         if random is not None and trials is not None:
             require(random <= trials, "search.random_trials", f"<= budget.trials ({trials})", random)
@@ -153,6 +178,7 @@ class StudyConfig:
     budget_unit: str
     search: SearchConfig
     pruning: PruningConfig | None
+    identical_errors: int | None  # an arm stops after as many; None: never
     replicates: int
     fixed: Mapping[str, Value]
     spaces: Mapping[str, Mapping[str, Any]]
@@ -215,10 +241,11 @@ def _resolve(document: Document) -> StudyConfig:
         dataset=file.dataset,
         seed=file.seed,
         arms=tuple(_arm(file, model, loss, training_type) for model, loss in product(models, losses)),
-        budget=Cost(trials=file.budget.trials or 0),
-        budget_unit="trials",
+        budget=file.budget.cost,
+        budget_unit=file.budget.unit,
         search=file.search,
         pruning=file.pruning,
+        identical_errors=file.failures.identical_errors,
         replicates=file.replicates,
         fixed=file.fixed,
         spaces=file.spaces,

@@ -2,7 +2,8 @@
 
 SQLite runs with WAL and synchronous NORMAL: a killed process loses nothing, and a commit costs a
 fraction of SQLite's default. Every call is retried with back-off while the database is away, so every
-write must be idempotent: a commit whose answer was lost is simply written again.
+write must be idempotent: a commit whose answer was lost is simply written again. The tables carry the
+number of their form; a database with tables of another form is refused, never altered.
 """
 
 import logging
@@ -15,11 +16,12 @@ from typing import Any, ParamSpec, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from study.errors import WorldError
+from study.errors import UserError, WorldError
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
+SCHEMA_TABLE = "kge_schema"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,17 +79,44 @@ def prepare(engine: sa.Engine) -> None:
 class Database:
     """The few statements that the store is made of; each is one transaction."""
 
-    def __init__(self, url: str, tables: sa.MetaData) -> None:
+    def __init__(self, url: str, tables: sa.MetaData, *, schema: int) -> None:
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise WorldError(f"database: must be a sqlite or postgresql+psycopg URL, got: {error}") from error
         prepare(self.engine)
+        shown = self.engine.url.render_as_string(hide_password=True)
         try:
-            tables.create_all(self.engine)
+            found = self._schema(tables, schema)
+            if found == schema:
+                self._create(*tables.sorted_tables)
         except sa.exc.DBAPIError as error:
-            shown = self.engine.url.render_as_string(hide_password=True)
             raise WorldError(f"database {shown}: must open, got: {one_line(error)}") from error
+        if found != schema:
+            self.engine.dispose()
+            raise UserError(
+                f"database {shown}: was written by another version of kge-study"
+                f" (tables of form {found}, this version has form {schema})"
+            )
+
+    def _schema(self, tables: sa.MetaData, ours: int) -> int:
+        """The form of the tables in the database, 0 from before forms had numbers; where there are none, it is ours."""
+        there = sa.inspect(self.engine).get_table_names()
+        if SCHEMA_TABLE not in there and not tables.tables.keys().isdisjoint(there):
+            return 0
+        table = sa.Table(SCHEMA_TABLE, sa.MetaData(), sa.Column("form", sa.Integer, primary_key=True))
+        self._create(table)  # before all others: tables without a number are old
+        found = self.select(table)
+        if found:
+            return int(found[0]["form"])
+        self.insert(table, {"form": ours})
+        return ours
+
+    def _create(self, *tables: sa.Table) -> None:
+        """In one statement each: another process may be at it, too."""
+        with self.engine.begin() as connection:
+            for table in tables:
+                connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
 
     def insert(self, table: sa.Table, row: Mapping[str, object]) -> bool:
         """Insert unless the key exists; True when the row is new."""

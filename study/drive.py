@@ -1,7 +1,8 @@
 """A study from its file to its report: search, freeze, replicate, open the test split, report.
 
 Every stage asks the database what is done already and does the rest, so `run` and `resume` are one way
-begun at different places, and being killed anywhere costs the epochs since the last validation.
+begun at different places, and being killed anywhere costs the epochs since the last validation. A study
+goes on as its file said when it was launched or amended last (study.revision).
 """
 
 import logging
@@ -23,12 +24,13 @@ from study.config import Resources, StudyConfig, parse_study
 from study.environment import environment
 from study.errors import StudyExistsError, UserError, WorldError
 from study.history import study_record, trial_records
-from study.opening import TestJob, open_test, record_test
+from study.opening import TestJob, open_test, record_test, sealed, untested
 from study.records import Selection
 from study.replicate import ReplicateWork
+from study.revision import Revision, revised
 from study.runner import Cluster, Slots
 from study.search import SearchWork
-from study.selection import freeze
+from study.selection import current, freeze
 from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
@@ -37,6 +39,7 @@ from study.trial import rank_test_split
 from study.work import ArmProgress, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
+ASKED = "`study stop`"
 MIRROR_PATIENCE = 120.0  # seconds that a finished study waits for MLflow's last round; an interrupted one waits less
 
 
@@ -58,19 +61,20 @@ def run(config: StudyConfig, site: Site, *, address: str, audience: Audience) ->
         cluster.connect()  # the last thing that can refuse the study before anything is written
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
-            store.register_study(registration)
+            store.register_study(registration, file=str(Path(config.document.path).resolve()))
             with driving(site, store, stop), cluster:
                 return Drive(site, store, registration, cluster, stop, audience).search_to_report()
 
 
-def resume(site: Site, *, address: str, audience: Audience, search: bool = True) -> bool:
+def resume(site: Site, *, revision: Revision, address: str, audience: Audience, search: bool = True) -> bool:
     """Take a study up where it is and bring it to its report; without search, the search must have ended."""
     stop = Stop()
     with closing(site.open()) as store:
-        registration = store.registration(site.name)
-        resources = parse_study(registration.spec, f"study {site.name}").resources
+        launched = store.registration(site.name)
         with stopping(stop), driving(site, store, stop):
-            _check_dataset(registration)
+            _check_dataset(launched)
+            registration = revised(store, site.name, revision, say=audience.say)
+            resources = parse_study(registration.spec, f"study {site.name}").resources
             with Cluster(address=address, slots=slots(resources), stop=stop) as cluster:
                 drive = Drive(site, store, registration, cluster, stop, audience)
                 return drive.search_to_report() if search else drive.replicate_to_report()
@@ -91,6 +95,8 @@ def declare(config: StudyConfig, name: str) -> Registration:
         budget=config.budget,
         budget_unit=config.budget_unit,
         replicates=config.replicates,
+        identical_errors=config.identical_errors,
+        pruning=(config.pruning.min_epochs, config.pruning.reduction_factor) if config.pruning else None,
         environment=environment(),
         created=time.time(),
     )
@@ -122,7 +128,8 @@ def stopping(stop: Stop) -> Iterator[None]:
 @contextmanager
 def driving(site: Site, store: Store, stop: Stop) -> Iterator[None]:
     """Be the study's one driver, with a log of its own."""
-    with store.lease(site.name).held(on_lost=lambda: stop(LOST)), logged(site.folder / "driver.log"):
+    lease = store.lease(site.name)
+    with lease.held(on_lost=lambda: stop(LOST), on_stop=lambda: stop(ASKED)), logged(site.folder / "driver.log"):
         yield
 
 
@@ -164,9 +171,14 @@ class Drive:
         self._spaces = {arm.name: Space.of(arm, cards[arm.name]) for arm in registration.arms}
 
     def search_to_report(self) -> bool:
-        """Every stage."""
-        with self._arms() as arms, self._mirrored():
-            return self._train(self._works(arms)) and self._test() and self._report()
+        """Every stage; where all is done, only the report is written again."""
+        with self._arms() as arms:
+            work = Sequence(self._works(arms))
+            if work.is_done and self._is_tested():
+                self._audience.say(f"study {self._site.name} is finished, nothing is left to train or to rank")
+                return self._report()
+            with self._mirrored():
+                return self._train(work) and self._test() and self._report()
 
     def replicate_to_report(self) -> bool:
         """Every stage but the search, which must have ended."""
@@ -175,14 +187,13 @@ class Drive:
                 name = self._site.name
                 raise UserError(f"study {name!r}: its search must have ended; `study resume {name}` goes on with it")
             with self._mirrored():
-                return self._train(iter([self._replication(arms)])) and self._test() and self._report()
+                return self._train(self._replication(arms)) and self._test() and self._report()
 
     def _works(self, arms: Arms) -> Iterator[Work]:
         yield self._search(arms)
         yield self._replication(arms)
 
-    def _train(self, works: Iterator[Work]) -> bool:
-        work = Sequence(works)
+    def _train(self, work: Work) -> bool:
         if not work.is_done:
             self._cluster.execute(work)
         return self._goes_on()
@@ -195,8 +206,8 @@ class Drive:
             store=self._store,
             arms=arms,
             spaces=self._spaces,
-            ledger=Ledger(arms=self._spaces, budget=study.budget, unit=study.budget_unit),
-            pruning=self._config.pruning,
+            ledger=Ledger.over(cards=study.spaces, budget=study.budget, unit=study.budget_unit),
+            config=self._config,
             listen=self._audience.progress,
         )
 
@@ -215,14 +226,19 @@ class Drive:
     def _freeze(self, arms: Arms) -> list[Selection]:
         trials = trial_records(self._store, arms, self._study)
         folder, study = self._site.folder, self._study.name
-        selections = freeze(self._store, study=study, folder=folder, spaces=self._spaces, trials=trials)
+        closed = sealed(self._store.openings(study), self._store.amendments(study))
+        selections = freeze(self._store, study=study, folder=folder, spaces=self._spaces, trials=trials, sealed=closed)
         for arm in self._spaces.keys() - {selection.arm for selection in selections}:
             self._audience.say(f"{arm}: no trial completed, so there is nothing to select and nothing to replicate")
         return selections
 
+    def _is_tested(self) -> bool:
+        selections = current(self._store.selections(self._study.name))
+        return not untested(self._store, study=self._study.name, folder=self._site.folder, selections=selections)
+
     def _test(self) -> bool:
         folder, study = self._site.folder, self._study.name
-        jobs = open_test(self._store, study=study, folder=folder, selections=self._store.selections(study))
+        jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
         device = slots(self._config.resources).device
 
         def rank(job: TestJob) -> Evaluation:

@@ -1,13 +1,15 @@
 """What a study's database knows, as records: all that a report, the mirror or `study status` reads."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from study.arms import Arms
-from study.records import Cost, Measurement, StudyRecord, TrialRecord
-from study.store import Registration, Store
+from study.attempts import unmeasured
+from study.failures import stops
+from study.records import Cost, Measurement, StudyRecord, TrialRecord, TrialState
+from study.store import AttemptRecord, Registration, Store
 
 
 def study_record(database: str, name: str) -> StudyRecord:
@@ -22,21 +24,22 @@ def study_record(database: str, name: str) -> StudyRecord:
             selections=tuple(store.selections(name)),
             replicate_records=tuple(store.replicates(name)),
             openings=tuple(store.openings(name)),
+            amendments=tuple(store.amendments(name)),
+            stops=stops(trials, limit=registration.identical_errors),
         )
 
 
 def trial_records(store: Store, arms: Arms, registration: Registration) -> tuple[TrialRecord, ...]:
     """Every trial of the study with its curve, costs and attempts, arm by arm."""
-    # A driver may be writing: measurements are read last, so that no trial that has ended lacks its curve.
+    # A driver may be writing: trials are read first, so that none that has ended lacks its attempts or its curve.
     name = registration.name
-    attempts: dict[tuple[str, int], int] = defaultdict(int)
-    for attempt in store.attempts(name, "search"):
-        attempts[attempt.arm, attempt.trial] += 1
     trials = [trial for arm in registration.arms for trial in arms.trials(arm.name)]
+    attempts: dict[tuple[str, int], list[AttemptRecord]] = defaultdict(list)
+    for attempt in store.attempts(name, "search"):
+        attempts[attempt.arm, attempt.trial].append(attempt)
     curves = curves_by_trial(store.measurements(name, "search"))
-    return tuple(
-        _whole(trial, curves.get((trial.arm, trial.number), ()), attempts[trial.arm, trial.number]) for trial in trials
-    )
+    keys = ((trial, (trial.arm, trial.number)) for trial in trials)
+    return tuple(_whole(trial, curves.get(key, ()), attempts[key]) for trial, key in keys)
 
 
 def curves_by_trial(measurements: Iterable[Measurement]) -> Mapping[tuple[str, int], tuple[Measurement, ...]]:
@@ -58,13 +61,16 @@ def cost_of(curve: Iterable[Measurement]) -> Cost:
     return sum(charged, start=Cost(trials=1))
 
 
-def _whole(trial: TrialRecord, curve: tuple[Measurement, ...], attempts: int) -> TrialRecord:
-    best = best_of(curve)
+def _whole(trial: TrialRecord, curve: tuple[Measurement, ...], attempts: Sequence[AttemptRecord]) -> TrialRecord:
+    best, measured = best_of(curve), cost_of(curve)
+    failed = trial.state is TrialState.FAIL
     return replace(
         trial,
         best_mrr=best.mrr if best else None,
         best_epoch=best.epoch if best else None,
-        attempts=attempts,
-        cost=cost_of(curve),
+        attempts=len(attempts),
+        cost=measured + unmeasured(attempts, failed=failed, measured=measured),
         curve=curve,
+        started=attempts[0].started if attempts else None,
+        ended=attempts[-1].ended if attempts and trial.state.is_final else None,
     )

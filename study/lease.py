@@ -2,7 +2,7 @@
 
 A driver that dies on this machine frees its study at once (its process is gone), one that dies
 elsewhere when its lease runs out. Taking over compares the owner that was seen dead and swaps it, so of
-two drivers that see it only one wins.
+two drivers that see it only one wins. The row is also where a driver on any machine is asked to stop.
 """
 
 import os
@@ -22,6 +22,8 @@ from study.errors import StudyLockedError, WorldError
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
+POLL_SECONDS = 0.2  # between two looks at whether a driver that was asked to stop has ended
+LOOK_SECONDS = 2.0  # between two looks at whether the driver is asked to stop
 
 
 def lease_table(metadata: sa.MetaData) -> sa.Table:
@@ -35,6 +37,7 @@ def lease_table(metadata: sa.MetaData) -> sa.Table:
         sa.Column("pid", sa.Integer, nullable=False),
         sa.Column("renewed", sa.Double, nullable=False),
         sa.Column("expires", sa.Double, nullable=False),
+        sa.Column("stop", sa.Boolean, nullable=False),  # its holder is asked to end
     )
 
 
@@ -46,6 +49,7 @@ class Owner:
     host: str
     pid: int
     expires: float
+    stop: bool
 
     @property
     def is_alive(self) -> bool:
@@ -66,13 +70,12 @@ class Lease:
     def owner(self) -> Owner | None:
         """Who holds the study; None when nobody does."""
         rows = self._database.select(self._table, study=self._study)
-        fields = ("token", "host", "pid", "expires")
-        return Owner(**{name: rows[0][name] for name in fields}) if rows else None
+        return Owner(**{name: rows[0][name] for name in Owner.__annotations__}) if rows else None
 
     @retried
     def acquire(self) -> None:
         """Take the study; StudyLockedError while another live driver holds it."""
-        mine = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), **_times()}
+        mine = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "stop": False, **_times()}
         if self._database.insert(self._table, {"study": self._study, **mine}):
             return
         owner = self.owner()
@@ -97,12 +100,17 @@ class Lease:
         """Give the study back if it is ours."""
         self._database.delete(self._table, study=self._study, token=self._token)
 
+    @retried
+    def ask_to_stop(self, owner: Owner) -> bool:
+        """Ask the owner to end; False when the study is no longer its own."""
+        return self._database.update(self._table, {"study": self._study, "token": owner.token}, {"stop": True})
+
     @contextmanager
-    def held(self, *, on_lost: Callable[[], None]) -> Iterator[None]:
-        """Hold the study, renewed by a thread; `on_lost` is called there once another driver took it."""
+    def held(self, *, on_lost: Callable[[], None], on_stop: Callable[[], None]) -> Iterator[None]:
+        """Hold the study by a thread, which tells once another driver took it, and once somebody asks to stop."""
         self.acquire()
         done = threading.Event()
-        thread = threading.Thread(target=self._keep, args=(done, on_lost), name="lease", daemon=True)
+        thread = threading.Thread(target=self._keep, args=(done, on_lost, on_stop), name="lease", daemon=True)
         thread.start()
         try:
             yield
@@ -111,15 +119,38 @@ class Lease:
             thread.join()
             self.release()
 
-    def _keep(self, done: threading.Event, on_lost: Callable[[], None]) -> None:
-        while not done.wait(RENEW_SECONDS):
+    def _keep(self, done: threading.Event, on_lost: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        looks = 0
+        while not done.wait(LOOK_SECONDS):
+            looks += 1
             try:
-                held = self.renew()
+                owner = self.owner()
+                held = owner is not None and owner.token == self._token
+                if held and looks * LOOK_SECONDS >= RENEW_SECONDS:
+                    held, looks = self.renew(), 0
             except WorldError:
-                held = False
+                owner, held = None, False
             if not held:
                 on_lost()
                 return
+            if owner is not None and owner.stop:
+                on_stop()
+
+
+def stop_driver(lease: Lease, study: str, *, timeout: float) -> Iterator[str]:
+    """Ask the study's driver to end and wait for it, told in sentences; WorldError when it takes too long."""
+    owner = lease.owner()
+    if owner is None or not owner.is_alive:
+        yield f"study {study}: no driver is running"
+        return
+    process, deadline = f"process {owner.pid} on {owner.host}", time.monotonic() + timeout
+    lease.ask_to_stop(owner)
+    yield f"study {study}: {process} is asked to stop"
+    while (now := lease.owner()) is not None and now.token == owner.token and now.is_alive:
+        if time.monotonic() > deadline:
+            raise WorldError(f"study {study!r}: {process} must end within {timeout:g} s, it is still settling")
+        time.sleep(POLL_SECONDS)
+    yield f"study {study}: {process} has ended"
 
 
 def _times() -> dict[str, float]:

@@ -1,21 +1,20 @@
-"""The one opening of the test split.
+"""The opening of the test split: once for each arm.
 
-It is written down, with the hash of the selection, before a test triple is read, and happens only after
-the last replicate of all arms has ended. Going on after a crash is the same opening: what is ranked
-already is not ranked again.
+It is written down, with the hash of the selection and the replicates that it is for, before a test triple
+is read, and happens only after the last replicate of all arms has ended. Going on after a crash is the same
+opening: what is ranked already is not ranked again. An arm that was opened is sealed: to rank others of its
+replicates is another opening, and needs an amendment that says so (`study resume --amend --reopen`).
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet
-
-from kge.files import replacing
 from kge.fitting import BEST, Evaluation
-from study.records import Opening, ReplicateRecord, Selection, TrialState
+from kge.ranks_file import write_ranks
+from study.errors import UserError
+from study.records import Amendment, Opening, ReplicateRecord, Selection, TrialState
 from study.replicate import replicate_folder
 from study.store import Store
 
@@ -31,42 +30,72 @@ class TestJob:
     checkpoint: Path
 
 
-def open_test(store: Store, *, study: str, folder: Path, selections: Iterable[Selection]) -> list[TestJob]:
-    """Note the opening of every arm that has a trained replicate, and return what is still to be ranked."""
-    by_arm = {selection.arm: selection for selection in selections}
-    trained = [record for record in store.replicates(study) if record.state is TrialState.COMPLETE]
-    for arm in dict.fromkeys(record.arm for record in trained):
-        opening = Opening(arm=arm, selection_sha256=by_arm[arm].sha256, time=time.time())
-        store.record_opening(study, opening)
+def sealed(openings: Iterable[Opening], amendments: Iterable[Amendment]) -> frozenset[str]:
+    """The arms whose test split was opened and may not be opened again."""
+    permitted = max((amendment.number for amendment in amendments if amendment.reopens), default=0)
+    latest = {each.arm: each.amendment for each in sorted(openings, key=lambda each: (each.arm, each.number))}
+    return frozenset(arm for arm, amendment in latest.items() if amendment >= permitted)
+
+
+def untested(store: Store, *, study: str, folder: Path, selections: Iterable[Selection]) -> list[TestJob]:
+    """The trained replicates of these selections that were not ranked yet."""
+    replicates = store.replicates(study)
     return [
         TestJob(
             replicate=record,
-            dataset=str(by_arm[record.arm].config["dataset"]),
+            dataset=str(selection.config["dataset"]),
             checkpoint=replicate_folder(folder, record.arm, record.index) / BEST,
         )
-        for record in trained
+        for selection in selections
+        for record in _trained(replicates, selection)
         if not record.test_metrics
+    ]
+
+
+def open_test(store: Store, *, study: str, folder: Path, selections: Sequence[Selection]) -> list[TestJob]:
+    """Note the opening of every arm that has a trained replicate, and return what is still to be ranked."""
+    for opening in list(_openings(store, study, selections)):  # all of them are allowed before one is written
+        store.record_opening(study, opening)
+    return untested(store, study=study, folder=folder, selections=selections)
+
+
+def _openings(store: Store, study: str, selections: Iterable[Selection]) -> Iterator[Opening]:
+    """The openings that are due; UserError where an arm is sealed."""
+    replicates, openings, amendments = store.replicates(study), store.openings(study), store.amendments(study)
+    closed = sealed(openings, amendments)
+    for selection in selections:
+        before = [opening for opening in openings if opening.arm == selection.arm]
+        covered = {index for opening in before for index in opening.replicates}
+        fresh = tuple(each.index for each in _trained(replicates, selection) if each.index not in covered)
+        if fresh and selection.arm in closed:
+            raise UserError(
+                f"arm {selection.arm}: must keep its test split sealed, it was opened for other replicates;"
+                f" `study resume {study} --amend --reopen` opens it again"
+            )
+        if fresh:
+            yield Opening(
+                arm=selection.arm,
+                number=len(before),
+                selection_sha256=selection.sha256,
+                replicates=fresh,
+                time=time.time(),
+                amendment=len(amendments),
+            )
+
+
+def _trained(replicates: Iterable[ReplicateRecord], selection: Selection) -> list[ReplicateRecord]:
+    """The replicates of a selection that can be ranked."""
+    return [
+        record
+        for record in replicates
+        if (record.arm, record.selection_sha256) == (selection.arm, selection.sha256)
+        and record.state is TrialState.COMPLETE
     ]
 
 
 def record_test(store: Store, *, study: str, folder: Path, job: TestJob, evaluation: Evaluation) -> None:
     """Keep a replicate's ranks, then its metrics: metrics in the database say that the ranks are on disk."""
     file = f"ranks/{job.replicate.arm}-{job.replicate.index}.parquet"
-    write_ranks(folder / file, evaluation)
+    write_ranks(folder / file, evaluation.ranks)
     metrics = tuple((name, float(value)) for name, value in evaluation.metrics.items())
     store.record_replicate(study, replace(job.replicate, test_metrics=metrics, ranks_file=file))
-
-
-def write_ranks(path: Path, evaluation: Evaluation) -> None:
-    """One row per query: head, relation, tail, side, and its three ranks."""
-    names = ("head", "relation", "tail", "optimistic", "pessimistic", "realistic")
-    sides = [
-        pa.table(
-            {name: getattr(ranks, name) for name in names}
-            | {"side": pa.array([str(ranks.side)] * len(ranks.head)).dictionary_encode()}
-        )
-        for ranks in evaluation.ranks
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        pyarrow.parquet.write_table(pa.concat_tables(sides).unify_dictionaries(), file)

@@ -1,7 +1,9 @@
 """What a study is going to do, in words: arms, spaces, what differs between arms, budget and trainings."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from study.budget import amount, most_epochs
 from study.config import StudyConfig
 from study.records import Dimension, Value
 from study.space import Space
@@ -63,27 +65,39 @@ def describe(dimension: Dimension) -> str:
 
 
 def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
-    trials, arms = config.budget.trials, len(config.arms)
-    random = trials if config.search.sampler == "random" else min(trials, config.search.first)
-    then = f", then {config.search.sampler}" if random < trials else ""
-    yield f"Budget of each arm: {trials} trials, the first {random} drawn alike in all arms{then}."
+    """What an arm may spend, and what all of them come to; at least or at most, where trials decide it."""
+    unit, arms, replicates = config.budget_unit, len(config.arms), config.replicates
+    limit = amount(config.budget, unit)
+    epochs = {name: most_epochs(space.card()) for name, space in spaces.items()}
+    trials = {name: _fewest_trials(limit, unit, each) for name, each in epochs.items()}
+    trials_are = ", " if unit == "trials" else "; of its trials "
+    yield f"Budget of each arm: {limit:g} {unit.replace('_', '-')}{trials_are}{_dice(config)}."
     if config.pruning is None:
         yield "Pruning: none."
     else:
         first, factor = config.pruning.min_epochs, config.pruning.reduction_factor
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
-    replicates = arms * config.replicates
-    total = arms * trials + replicates
-    yield f"Trainings: {arms} arms x {trials} trials + {arms} arms x {config.replicates} replicates = {total}."
-    epochs = sum(_max_epochs(space) * (trials + config.replicates) for space in spaces.values())
-    yield f"Epochs: {epochs} at most."
+    each, total = min(trials.values()), sum(trials.values()) + arms * replicates
+    least = "" if unit == "trials" else "at least "
+    yield f"Trainings: {least}{arms} arms x {each} trials + {arms} arms x {replicates} replicates = {least}{total}."
+    again = sum(epochs.values()) * replicates
+    if unit == "device_seconds":
+        yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again} epochs of replicates at most."
+    else:
+        searched = arms * limit if unit == "epochs" else sum(epochs[name] * trials[name] for name in spaces)
+        yield f"Epochs: {searched + again:g} at most."
 
 
-def _max_epochs(space: Space) -> int:
-    highest = {each.path: each.high or max(each.choices, default=0) for each in space.tuned}  # type: ignore[type-var]
-    bound = (dict(space.fixed) | highest)["training.max_epochs"]
-    assert isinstance(bound, int | float)
-    return int(bound)
+def _fewest_trials(limit: float, unit: str, epochs: int) -> int:
+    """The trials that an arm has at least."""
+    return {"trials": int(limit), "epochs": math.ceil(limit / epochs), "device_seconds": 1}[unit]
+
+
+def _dice(config: StudyConfig) -> str:
+    sampler, first = config.search.sampler, config.search.first
+    if sampler == "random" or 0 < config.budget.trials <= first:
+        return "all drawn alike in all arms"
+    return f"the first {first} drawn alike in all arms, then {sampler}"
 
 
 def _shown(value: Value) -> str:

@@ -39,7 +39,7 @@ class Display:
         if self._live is not None:
             self._live.update(self._table())
         elif progress.said:
-            self.say(f"{progress.stage} {progress.arm} {progress.done}/{progress.total} {progress.said}")
+            self.say(f"{progress.stage} {progress.arm} {_share(progress)} {progress.said}")
 
     def say(self, sentence: str) -> None:
         """Print a line that stays."""
@@ -61,13 +61,18 @@ class Display:
         return table
 
 
+def _share(each: ArmProgress) -> str:
+    """`3/20`, or `120/400 epochs`."""
+    return f"{each.done:.0f}/{each.total:.0f}" + (f" {each.unit.replace('_', '-')}" if each.unit else "")
+
+
 def _row(each: ArmProgress) -> tuple[Text | ProgressBar, ...]:
     best = f"{each.best_mrr:.4f}" if each.best_mrr is not None else "-"
     troubles = ((each.pruned, "pruned"), (each.failed, "failed"))
     return (
         Text(each.arm),
         ProgressBar(total=each.total, completed=each.done, width=24),
-        Text(f"{each.done}/{each.total}"),
+        Text(_share(each)),
         Text(str(each.running) if each.running else ""),
         Text(best),
         Text(", ".join(f"{count} {word}" for count, word in troubles if count), style="dim"),

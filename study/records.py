@@ -6,11 +6,12 @@ fresh seeds. A StudyRecord holds all of it and is all that a report reads.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 Value = int | float | str | bool | None
 Params = Mapping[str, Value]  # dotted TrainingConfig path -> sampled value
+BUDGET = "budget"  # how the reason of a trial begins that ended because its arm's budget did
 
 
 class TrialState(StrEnum):
@@ -99,7 +100,8 @@ class Outcome:
 
     state: TrialState
     failure: FailureClass | None = None
-    reason: str = ""  # "max_epochs", "early_stopping", "pruned at epoch 9", or the error in one line
+    reason: str = ""  # "max_epochs", "early_stopping", "budget: ...", "pruned at epoch 9", or the error in one line
+    unmeasured: Cost = field(default_factory=Cost)  # spent since the last measurement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,7 @@ class TrialRecord:
     params: tuple[tuple[str, Value], ...]
     seed: int  # of the training
     random: bool  # drawn in the arm's i.i.d. random part
+    epochs: int  # reserved when it started: its own max_epochs, or what was left of an epochs budget
     best_mrr: float | None  # best validation of the trial; None when nothing was measured
     best_epoch: int | None
     attempts: int
@@ -124,8 +127,13 @@ class TrialRecord:
 
     @property
     def is_selectable(self) -> bool:
-        """May it become its arm's selection? A trial that was cut short or broke may not, whatever it reached."""
+        """May it become its arm's selection? A trial that was pruned or broke may not, whatever it reached."""
         return self.state is TrialState.COMPLETE and self.best_mrr is not None
+
+    @property
+    def is_truncated(self) -> bool:
+        """True when it ended because its arm's budget did, and not by its own curve."""
+        return self.reason.startswith(BUDGET)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +147,7 @@ class Selection:
     config: Mapping[str, object]
     sha256: str  # of the canonical JSON of the fields above
     time: float
+    number: int = 0  # 0 is the first; a study that was amended may select again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +155,8 @@ class ReplicateRecord:
     """A selection trained again with a fresh seed and, when done, ranked on the test split."""
 
     arm: str
-    index: int
+    index: int  # counts on over the selections of an arm, so that no seed is used twice
+    selection_sha256: str
     seed: int
     state: TrialState
     best_epoch: int | None
@@ -159,11 +169,35 @@ class ReplicateRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """One opening of the test split."""
+    """One opening of the test split: for these replicates of a selection, now and when a crash interrupts it."""
 
     arm: str
+    number: int  # 0 is the first, the only one unless `--reopen` was said
     selection_sha256: str
+    replicates: tuple[int, ...]  # by index
     time: float
+    amendment: int = 0  # the latest when it was opened; 0: the study as launched
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amendment:
+    """A change of the study file after the study had begun."""
+
+    number: int  # from 1
+    spec: str  # the study file from then on, verbatim
+    spec_sha256: str
+    changes: tuple[str, ...]  # each in one line: "budget.trials: 10 -> 20"
+    reopens: bool  # said with `--reopen`
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmStop:
+    """Why an arm gets no more trials although its budget is not spent."""
+
+    arm: str
+    errors: int  # identical ones
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +227,7 @@ class StudyRecord:
     """All that is known of a study; everything a report needs."""
 
     name: str
-    spec: str  # the study file, verbatim
+    spec: str  # the study file as amended, verbatim
     spec_sha256: str
     seed: int
     dataset: str
@@ -203,9 +237,24 @@ class StudyRecord:
     budget: Cost  # per arm; only the declared unit is non-zero
     budget_unit: str  # "trials", "epochs" or "device_seconds"
     replicates: int
+    identical_errors: int | None  # an arm stops after as many; None: never
+    pruning: tuple[int, int] | None  # min_epochs and reduction_factor of the rungs; None: nothing is pruned
     environment: Mapping[str, str]  # versions, hardware, git commit
     created: float
     trials: tuple[TrialRecord, ...]
     selections: tuple[Selection, ...]
     replicate_records: tuple[ReplicateRecord, ...]
     openings: tuple[Opening, ...]
+    amendments: tuple[Amendment, ...] = ()
+    stops: tuple[ArmStop, ...] = ()
+
+    def current_selection(self, arm: str) -> Selection | None:
+        """The arm's selection that counts: the latest."""
+        made = (selection for selection in self.selections if selection.arm == arm)
+        return max(made, key=lambda each: each.number, default=None)
+
+    def current_replicates(self, arm: str) -> tuple[ReplicateRecord, ...]:
+        """The replicates of the arm's current selection."""
+        chosen = self.current_selection(arm)
+        current = chosen.sha256 if chosen else None
+        return tuple(r for r in self.replicate_records if (r.arm, r.selection_sha256) == (arm, current))

@@ -2,11 +2,14 @@
 
 The first replicate of every arm, then the second of every arm, and so on. A replicate stops as its trial
 did, by its own curve or its last epoch; nothing prunes it, and its cost is no part of a search budget.
+Where an arm was selected anew, the replicates of its earlier selection stay as they are, or end as they
+stand; the indices of the new ones count on, so that their seeds and folders are fresh.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from study.attempts import AttemptLog
@@ -43,9 +46,10 @@ class ReplicateWork:
         self._curves: dict[tuple[str, int], list[Measurement]] = {
             key: list(curve) for key, curve in curves_by_trial(store.measurements(study, STAGE)).items()
         }
-        known = {(record.arm, record.index): record for record in store.replicates(study)}
-        keys = [(arm, index) for index in range(replicates) for arm in self._selections]
-        self._records = {key: known.get(key) or _new(*key, study_seed=seed) for key in keys}
+        known = store.replicates(study)
+        by_arm = [_wanted(each, known, replicates=replicates, study_seed=seed) for each in self._selections.values()]
+        self._records = {(each.arm, each.index): each for turn in zip(*by_arm, strict=True) for each in turn}
+        self._supersede(known)
         self._waiting: deque[tuple[str, int]] = deque()
         self._recover()
 
@@ -67,7 +71,7 @@ class ReplicateWork:
             stage=STAGE,
             trial=index,
             attempt=self._log.begin(arm, index),
-            config={**self._selections[arm].config, "seed": record.seed},
+            config=self._log.fitted(arm, index, self._config(record)),
             directory=str(replicate_folder(self._folder, arm, index)),
         )
         self._tell(arm)
@@ -82,15 +86,22 @@ class ReplicateWork:
         return True
 
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
-        """Write the outcome to the attempt, then to the replicate."""
+        """Write the outcome to the attempt, then to the replicate; what memory did not hold is trained again."""
         self._log.end(assignment, outcome)
-        self._settle(assignment.arm, assignment.trial, outcome)
+        self._resolve(assignment.arm, assignment.trial)
 
     def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
         """Train it again from its checkpoint, unless it has lost too many workers."""
         self._log.lose(assignment, reason=reason, by_itself=by_itself)
         self._tell(assignment.arm, f"replicate {assignment.trial}: worker lost, {reason}")
         self._resolve(assignment.arm, assignment.trial)
+
+    def _supersede(self, known: Iterable[ReplicateRecord]) -> None:
+        for record in known:
+            if (record.arm, record.index) not in self._records and not record.state.is_final:
+                ended = replace(record, state=TrialState.FAIL, reason="superseded: another trial was selected")
+                self._store.record_replicate(self._study, ended)
+                forget(replicate_folder(self._folder, record.arm, record.index))
 
     def _recover(self) -> None:
         self._log.interrupt()
@@ -101,11 +112,14 @@ class ReplicateWork:
             self._tell(arm)
 
     def _resolve(self, arm: str, index: int) -> None:
-        verdict = self._log.verdict(arm, index)
+        verdict = self._log.verdict(arm, index, self._config(self._records[arm, index]))
         if verdict is None:
             self._waiting.append((arm, index))
         else:
             self._settle(arm, index, verdict)
+
+    def _config(self, record: ReplicateRecord) -> Mapping[str, object]:
+        return {**self._selections[record.arm].config, "seed": record.seed}
 
     def _settle(self, arm: str, index: int, outcome: Outcome) -> None:
         best = best_of(self._curves.get((arm, index), ()))
@@ -148,11 +162,23 @@ def replicate_folder(folder: Path, arm: str, index: int) -> Path:
     return folder / "replicates" / arm / str(index)
 
 
-def _new(arm: str, index: int, *, study_seed: int) -> ReplicateRecord:
+def _wanted(
+    selection: Selection, known: Iterable[ReplicateRecord], *, replicates: int, study_seed: int
+) -> list[ReplicateRecord]:
+    """The replicates of a selection: those that were begun, then new ones until there are enough."""
+    of_arm = [record for record in known if record.arm == selection.arm]
+    begun = [record for record in of_arm if record.selection_sha256 == selection.sha256]
+    unused = count(1 + max((record.index for record in of_arm), default=-1))
+    fresh = (_new(selection, next(unused), study_seed=study_seed) for _ in range(replicates - len(begun)))
+    return [*begun, *fresh]
+
+
+def _new(selection: Selection, index: int, *, study_seed: int) -> ReplicateRecord:
     return ReplicateRecord(
-        arm=arm,
+        arm=selection.arm,
         index=index,
-        seed=training_seed(study_seed, arm, index, STAGE),
+        selection_sha256=selection.sha256,
+        seed=training_seed(study_seed, selection.arm, index, STAGE),
         state=TrialState.RUNNING,
         best_epoch=None,
         valid_mrr=None,

@@ -7,11 +7,13 @@
 Li, Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar: A System for Massively Parallel
 Hyperparameter Tuning. MLSys 2020. https://arxiv.org/abs/1810.05934
 
-Nothing is remembered between decisions, so nothing is lost in a crash, and no curve of another arm is
-ever seen. The best so far counts because the best checkpoint of a trial does. A trial that reached a rung
+Nothing but curves is remembered between decisions, so nothing is lost in a crash, and no curve of another
+arm is ever seen. The best so far counts because the best checkpoint of a trial does. A trial that reached a rung
 is not asked again, as in Optuna and unlike the paper, which promotes a paused trial later.
 """
 
+from bisect import bisect_right, insort
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -30,31 +32,65 @@ class Prune:
     reason: str
 
 
+@dataclass(frozen=True)
+class _Latest:
+    """A trial at its latest validation."""
+
+    epoch: int
+    best: float  # so far
+    passed: tuple[int, ...]  # the rungs since the validation before
+
+
+class Rungs:
+    """Who has reached which rung of an arm: a view of its curves that grows with them."""
+
+    def __init__(self, *, min_epochs: int, reduction_factor: int) -> None:
+        self._min_epochs = min_epochs
+        self._reduction_factor = reduction_factor
+        self._reached: dict[int, list[float]] = defaultdict(list)  # best so far at a rung, ascending
+        self._latest: dict[int, _Latest] = {}
+
+    def note(self, trial: int, epoch: int, mrr: float) -> None:
+        """Take a validation of a trial, later than all before it."""
+        before = self._latest.get(trial, _Latest(0, mrr, ()))
+        best = max(mrr, before.best)
+        until = levels(self._min_epochs, self._reduction_factor, until=epoch)
+        passed = tuple(rung for rung in until if rung > before.epoch)
+        for rung in passed:
+            insort(self._reached[rung], best)
+        self._latest[trial] = _Latest(epoch, best, passed)
+
+    def decide(self, trial: int) -> Promote | Prune:
+        """Decide on a trial at its latest validation."""
+        now = self._latest[trial]
+        for rung in now.passed:
+            reached = self._reached[rung]
+            survivors = max(1, len(reached) // self._reduction_factor)
+            if now.best < reached[-survivors]:
+                place = 1 + len(reached) - bisect_right(reached, now.best)
+                ranked = f"{place} of {len(reached)} after {rung} epochs"
+                return Prune(f"pruned at epoch {now.epoch}: {ranked}, {survivors} go on")
+        return Promote()
+
+
 def decide(curves: Mapping[int, Curve], trial: int, *, min_epochs: int, reduction_factor: int) -> Promote | Prune:
     """Decide on a trial at its latest validation, from the curves of all trials of its arm."""
-    now, *before = sorted(curves[trial], reverse=True)
-    last = max(before, default=0)
-    for rung in _rungs(min_epochs, reduction_factor, until=now):
-        if rung <= last:
-            continue  # decided at an earlier validation
-        there = [curve for curve in curves.values() if max(curve, default=0) >= rung]
-        reached = sorted((_best_at(curve, rung) for curve in there), reverse=True)
-        survivors = max(1, len(reached) // reduction_factor)
-        mine = _best_at(curves[trial], rung)
-        if mine < reached[survivors - 1]:
-            place = 1 + sum(other > mine for other in reached)
-            return Prune(f"pruned at epoch {now}: {place} of {len(reached)} after {rung} epochs, {survivors} go on")
-    return Promote()
+    rungs = Rungs(min_epochs=min_epochs, reduction_factor=reduction_factor)
+    for number, curve in curves.items():
+        for epoch in sorted(curve):
+            rungs.note(number, epoch, curve[epoch])
+    return rungs.decide(trial)
 
 
-def _rungs(min_epochs: int, reduction_factor: int, *, until: int) -> Iterator[int]:
+def levels(min_epochs: int, reduction_factor: int, *, until: int) -> Iterator[int]:
+    """The epochs at which rungs stand, up to and with `until`."""
     rung = min_epochs
     while rung <= until:
         yield rung
         rung *= reduction_factor
 
 
-def _best_at(curve: Curve, rung: int) -> float:
+def best_at(curve: Curve, rung: int) -> float:
     """The best so far at the first validation that is not before the rung."""
     reached = min(epoch for epoch in curve if epoch >= rung)
     return max(mrr for epoch, mrr in curve.items() if epoch <= reached)

@@ -6,19 +6,20 @@ over in the attempts, which the next driver settles, or one whose worker repeats
 which collides with its charge.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from study.arms import Arms, Suggestion
 from study.attempts import AttemptLog
-from study.budget import Ledger, Stake
-from study.config import PruningConfig
-from study.history import best_of, cost_of, curves_by_trial
-from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
-from study.rungs import Prune, decide
+from study.budget import Ledger, Stake, amount
+from study.config import StudyConfig
+from study.failures import Bugs
+from study.history import best_of, curves_by_trial
+from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
+from study.rungs import Prune, Rungs
 from study.space import Space
 from study.store import Store
 from study.trial import forget
@@ -32,8 +33,44 @@ class _Trial:
     """A trial as it stands."""
 
     suggestion: Suggestion
+    measured: Stake
     state: TrialState = TrialState.RUNNING
     curve: list[Measurement] = field(default_factory=list)
+
+
+class _Arm:
+    """The trials of an arm, and what is known of all of them without looking at each."""
+
+    def __init__(self, name: str, config: StudyConfig) -> None:
+        self._name = name
+        self.trials: dict[int, _Trial] = {}
+        self.states: Counter[TrialState] = Counter()
+        self.best: Measurement | None = None
+        self.rungs = Rungs(**vars(config.pruning)) if config.pruning else None
+        self.bugs = Bugs(name, limit=config.identical_errors)
+
+    def start(self, suggestion: Suggestion) -> None:
+        """Take a trial in."""
+        stake = Stake(arm=self._name, trial=suggestion.number, epochs=suggestion.epochs)
+        self.trials[suggestion.number] = _Trial(suggestion, stake)
+        self.states[TrialState.RUNNING] += 1
+
+    def note(self, measurement: Measurement) -> None:
+        """Take a validation of a trial, later than all before it."""
+        trial = self.trials[measurement.trial]
+        trial.curve.append(measurement)
+        spent = Cost(epochs=measurement.epochs, device_seconds=measurement.device_seconds)
+        trial.measured = trial.measured.charged(spent)
+        self.best = best_of([measurement] if self.best is None else [self.best, measurement])
+        if self.rungs is not None:
+            self.rungs.note(measurement.trial, measurement.epoch, measurement.mrr)
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        """Take the end of a trial."""
+        self.trials[number].state = outcome.state
+        self.states[TrialState.RUNNING] -= 1
+        self.states[outcome.state] += 1
+        self.bugs.note(number, outcome.failure, outcome.reason)
 
 
 class SearchWork:
@@ -48,41 +85,39 @@ class SearchWork:
         arms: Arms,
         spaces: Mapping[str, Space],
         ledger: Ledger,
-        pruning: PruningConfig | None,
+        config: StudyConfig,
         listen: Callable[[ArmProgress], None],
     ) -> None:
         self._study = study
         self._folder = folder
         self._store = store
-        self._arms = arms
+        self._optuna = arms
         self._spaces = spaces
         self._ledger = ledger
-        self._pruning = pruning
         self._listen = listen
         self._log = AttemptLog(store, study=study, stage=STAGE)
-        self._trials: dict[str, dict[int, _Trial]] = {arm: {} for arm in spaces}
+        self._arms = {arm: _Arm(arm, config) for arm in spaces}
         self._waiting: deque[tuple[str, int]] = deque()
         self._recover()
 
     @property
     def is_done(self) -> bool:
-        """True when every budget is used and every trial has ended."""
-        running = any(
-            trial.state is TrialState.RUNNING for trials in self._trials.values() for trial in trials.values()
-        )
+        """True when every budget is used, or its arm stopped, and every trial has ended."""
+        running = any(arm.states[TrialState.RUNNING] for arm in self._arms.values())
         return not running and self._ledger.next_arm() is None
 
     # -- the work --------------------------------------------------------------------------------
 
     def next(self) -> Assignment | None:
-        """Interrupted trials first, then a new one of the arm with the smallest committed share."""
+        """Interrupted trials first, then a new one of the arm with the smallest commitment."""
         if self._waiting:
             return self._issue(*self._waiting.popleft())
         arm = self._ledger.next_arm()
         if arm is None:
             return None
-        suggestion = self._arms.ask(arm)
-        self._trials[arm][suggestion.number] = _Trial(suggestion)
+        most = int(self._ledger.remaining(arm)) if self._ledger.unit == "epochs" else None
+        suggestion = self._optuna.ask(arm, most=most)
+        self._arms[arm].start(suggestion)
         self._enter(arm, suggestion.number)
         return self._issue(arm, suggestion.number)
 
@@ -91,20 +126,25 @@ class SearchWork:
         arm, number = assignment.arm, assignment.trial
         if self._store.charge(self._study, STAGE, measurement):
             self._log.progress(assignment)
-            self._trials[arm][number].curve.append(measurement)
+            self._arms[arm].note(measurement)
             self._enter(arm, number)
-        self._arms.report(arm, number, measurement.epoch, measurement.mrr)
-        reason = self._prunes(assignment, measurement)
-        if reason:
-            self.ended(assignment, Outcome(state=TrialState.PRUNED, reason=reason))
+        self._optuna.report(arm, number, measurement.epoch, measurement.mrr)
+        end = self._cut(arm, number, measurement.epoch)
+        if end is not None:
+            self.ended(assignment, end)
         else:
             self._tell(arm)
-        return not reason
+        return end is None
 
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
-        """Write the outcome to the attempt, then to the trial."""
+        """Write the outcome to the attempt, then to the trial; what memory did not hold is issued again."""
+        arm, number = assignment.arm, assignment.trial
+        if outcome.reason == "stop_epoch":
+            outcome = self._truncated(arm, number)
         self._log.end(assignment, outcome)
-        self._settle(assignment.arm, assignment.trial, outcome)
+        if outcome.failure is FailureClass.MEMORY:
+            self._tell(arm, f"trial {number}: out of memory, {outcome.reason}")
+        self._resolve(arm, number)
 
     def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
         """Issue the trial again, unless it has lost too many workers."""
@@ -118,86 +158,111 @@ class SearchWork:
         """Take over what the last driver left: settle what is over, queue what was interrupted."""
         curves = curves_by_trial(self._store.measurements(self._study, STAGE))
         self._log.interrupt()
-        for arm in self._trials:
-            running = {suggestion.number: suggestion for suggestion in self._arms.reconcile(arm)}
-            for record in self._arms.trials(arm):
-                suggestion = Suggestion(record.number, dict(record.params), record.seed)
-                curve = list(curves.get((arm, record.number), ()))
-                self._trials[arm][record.number] = _Trial(suggestion, record.state, curve)
-                self._enter(arm, record.number)
+        for name, arm in self._arms.items():
+            running = [suggestion.number for suggestion in self._optuna.reconcile(name)]
+            for record in self._optuna.trials(name):
+                arm.start(Suggestion(record.number, dict(record.params), record.seed, record.epochs))
+                for measurement in curves.get((name, record.number), ()):
+                    arm.note(measurement)
+                if record.state.is_final:
+                    ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
+                    arm.end(record.number, ended)
+                self._enter(name, record.number)
+            self._heed_bugs(name)
             for number in running:
-                self._resolve(arm, number)
-            self._tell(arm)
+                self._resolve(name, number)
+            self._tell(name)
 
     def _resolve(self, arm: str, number: int) -> None:
-        """Settle a trial that its attempts have decided, queue one that they have not."""
-        verdict = self._log.verdict(arm, number)
+        """Settle a trial that its attempts or the budget have decided, queue one that they have not."""
+        self._enter(arm, number)
+        verdict = self._log.verdict(arm, number, self._config(arm, number))
+        if verdict is None and not self._ledger.lets_go_on(arm):
+            measured = self._arms[arm].trials[number].curve
+            verdict = self._truncated(arm, number) if measured else self._log.verdict(arm, number, None)
         if verdict is None:
             self._waiting.append((arm, number))
         else:
             self._settle(arm, number, verdict)
 
     def _issue(self, arm: str, number: int) -> Assignment:
-        suggestion = self._trials[arm][number].suggestion
         assignment = Assignment(
             study=self._study,
             arm=arm,
             stage=STAGE,
             trial=number,
             attempt=self._log.begin(arm, number),
-            config=self._spaces[arm].config(suggestion.params, suggestion.seed),
+            config=self._log.fitted(arm, number, self._config(arm, number)),
             directory=str(self._directory(arm, number)),
         )
         self._tell(arm)
         return assignment
 
+    def _config(self, arm: str, number: int) -> dict[str, Any]:
+        """What a trial trains; with fewer epochs than its own where its arm's budget had no more."""
+        suggestion = self._arms[arm].trials[number].suggestion
+        config = self._spaces[arm].config(suggestion.params, suggestion.seed)
+        if suggestion.epochs < config["training"]["max_epochs"]:
+            config["training"]["stop_epoch"] = suggestion.epochs
+        return config
+
     def _settle(self, arm: str, number: int, outcome: Outcome) -> None:
-        trial = self._trials[arm][number]
-        best = best_of(trial.curve)
+        best = best_of(self._arms[arm].trials[number].curve)
         if outcome.state is TrialState.COMPLETE and best is None:
             outcome = Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason="ended without a validation")
-        self._arms.tell(arm, number, outcome, (best.mrr, best.epoch) if best else None)
+        self._optuna.tell(arm, number, outcome, (best.mrr, best.epoch) if best else None)
         forget(self._directory(arm, number))
-        trial.state = outcome.state
+        self._arms[arm].end(number, outcome)
         self._enter(arm, number)
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"trial {number}: {outcome.state}, {found}, {outcome.reason}")
+        self._heed_bugs(arm)
+
+    def _heed_bugs(self, arm: str) -> None:
+        """Let an arm start no more trials when too many have broken by the same bug."""
+        stop = self._arms[arm].bugs.stop
+        if stop is not None and self._ledger.stop(arm):
+            self._tell(arm, f"no more trials: {stop.errors} broke by the same bug, {stop.reason}")
 
     def _directory(self, arm: str, number: int) -> Path:
         return self._folder / "trials" / arm / str(number)
 
     def _enter(self, arm: str, number: int) -> None:
         """Show the ledger a trial as it stands."""
-        trial = self._trials[arm][number]
-        running, cost = trial.state is TrialState.RUNNING, cost_of(trial.curve)
-        self._ledger.put(Stake(arm=arm, trial=number, running=running, cost=cost))
+        trial = self._arms[arm].trials[number]
+        failed = trial.state is TrialState.FAIL
+        unmeasured = self._log.unmeasured(arm, number, failed=failed, measured=trial.measured.cost)
+        self._ledger.put(replace(trial.measured.charged(unmeasured), running=not trial.state.is_final))
 
-    def _prunes(self, assignment: Assignment, measurement: Measurement) -> str:
-        """Why the arm's other trials end this one here; empty when they do not."""
-        training: Any = assignment.config["training"]
-        if self._pruning is None or measurement.epoch >= training["max_epochs"]:
-            return ""
-        curves = {
-            number: {each.epoch: each.mrr for each in trial.curve}
-            for number, trial in self._trials[assignment.arm].items()
-            if trial.curve
-        }
-        decision = decide(curves, assignment.trial, **vars(self._pruning))
-        return decision.reason if isinstance(decision, Prune) else ""
+    def _cut(self, arm: str, number: int, epoch: int) -> Outcome | None:
+        """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself."""
+        if epoch >= self._arms[arm].trials[number].suggestion.epochs:
+            return None
+        rungs = self._arms[arm].rungs
+        decision = rungs.decide(number) if rungs is not None else None
+        if isinstance(decision, Prune):
+            return Outcome(state=TrialState.PRUNED, reason=decision.reason)
+        return None if self._ledger.lets_go_on(arm) else self._truncated(arm, number)
 
-    def _tell(self, arm: str, said: str = "") -> None:
-        trials = self._trials[arm].values()
-        states = [trial.state for trial in trials]
-        best = best_of(each for trial in trials for each in trial.curve)
+    def _truncated(self, arm: str, number: int) -> Outcome:
+        trial = self._arms[arm].trials[number]
+        of = self._spaces[arm].epochs(trial.suggestion.params)
+        reason = f"{BUDGET}: ended after {trial.curve[-1].epoch} of {of} epochs"
+        return Outcome(state=TrialState.COMPLETE, reason=reason)
+
+    def _tell(self, name: str, said: str = "") -> None:
+        arm, unit = self._arms[name], self._ledger.unit
+        ended = sum(count for state, count in arm.states.items() if state.is_final)
         progress = ArmProgress(
             stage=STAGE,
-            arm=arm,
-            done=sum(state.is_final for state in states),
-            running=states.count(TrialState.RUNNING),
-            total=int(self._ledger.limit),
-            best_mrr=best.mrr if best else None,
-            failed=states.count(TrialState.FAIL),
-            pruned=states.count(TrialState.PRUNED),
+            arm=name,
+            done=ended if unit == "trials" else amount(self._ledger.spent(name), unit),
+            running=arm.states[TrialState.RUNNING],
+            total=self._ledger.limit,
+            best_mrr=arm.best.mrr if arm.best else None,
+            failed=arm.states[TrialState.FAIL],
+            pruned=arm.states[TrialState.PRUNED],
             said=said,
+            unit="" if unit == "trials" else unit,
         )
         self._listen(progress)

@@ -3,13 +3,15 @@
     selection = argmax over COMPLETE trials of the best validation MRR      ties: the lowest number
     sha256    = of the canonical JSON of arm, trial, epoch, valid_mrr, config
 
-The database decides (what is frozen first stays); selection.json says the same beside it.
+The database decides (what is frozen first stays); selection.json says the same beside it. After an
+amendment that gave an arm more trials a better one is its next selection, as long as the arm's test split
+was not opened or may be opened again (study.opening); the earlier selection is kept.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,33 @@ from study.store import Store
 
 
 def freeze(
-    store: Store, *, study: str, folder: Path, spaces: Mapping[str, Space], trials: Iterable[TrialRecord]
+    store: Store,
+    *,
+    study: str,
+    folder: Path,
+    spaces: Mapping[str, Space],
+    trials: Iterable[TrialRecord],
+    sealed: Set[str] = frozenset(),
 ) -> list[Selection]:
-    """Select and freeze; arms without a COMPLETE trial have no selection. What is frozen stays as it is."""
-    frozen = {selection.arm for selection in store.selections(study)}
-    best: dict[str, TrialRecord] = {}
-    for trial in trials:
-        if trial.is_selectable and trial.arm not in frozen:
-            best[trial.arm] = max(best.get(trial.arm, trial), trial, key=_rank)
-    for arm, trial in best.items():
-        store.record_selection(study, _selection(trial, spaces[arm].config(dict(trial.params), trial.seed)))
-    selections = store.selections(study)
-    content = {"study": study, "selections": [vars(selection) for selection in selections]}
+    """Select and freeze; the current selections. Arms without a COMPLETE trial have none, `sealed` ones keep theirs."""
+    frozen = {selection.arm: selection for selection in current(store.selections(study))}
+    for arm, trial in _best(trials).items():
+        before = frozen.get(arm)
+        if before is None or (trial.number != before.trial and arm not in sealed):
+            number = before.number + 1 if before else 0
+            store.record_selection(study, _selection(trial, config=_config(spaces[arm], trial), number=number))
+    every = store.selections(study)
+    chosen = current(every)
+    earlier = [vars(selection) for selection in every if selection not in chosen]
+    content = {"study": study, "selections": [vars(selection) for selection in chosen], "earlier": earlier}
     write_atomically(folder / "selection.json", json.dumps(content, indent=2, sort_keys=True).encode() + b"\n")
-    return selections
+    return chosen
+
+
+def current(selections: Sequence[Selection]) -> list[Selection]:
+    """The latest of each arm, by arm."""
+    latest = {each.arm: each for each in sorted(selections, key=lambda each: (each.arm, each.number))}
+    return list(latest.values())
 
 
 def canonical(fields: Mapping[str, object]) -> bytes:
@@ -41,12 +56,26 @@ def canonical(fields: Mapping[str, object]) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
 
 
+def _best(trials: Iterable[TrialRecord]) -> Mapping[str, TrialRecord]:
+    best: dict[str, TrialRecord] = {}
+    for trial in trials:
+        if trial.is_selectable:
+            best[trial.arm] = max(best.get(trial.arm, trial), trial, key=_rank)
+    return best
+
+
+def _config(space: Space, trial: TrialRecord) -> Mapping[str, object]:
+    """What the trial was trained with; one that its arm's budget ended is repeated as far as it came."""
+    end = {"training.stop_epoch": trial.curve[-1].epoch} if trial.is_truncated else {}
+    return space.config({**dict(trial.params), **end}, trial.seed)
+
+
 def _rank(trial: TrialRecord) -> tuple[float, int]:
     assert trial.best_mrr is not None, trial
     return trial.best_mrr, -trial.number
 
 
-def _selection(trial: TrialRecord, config: Mapping[str, object]) -> Selection:
+def _selection(trial: TrialRecord, *, config: Mapping[str, object], number: int) -> Selection:
     assert trial.best_mrr is not None and trial.best_epoch is not None, trial
     fields: dict[str, Any] = {
         "arm": trial.arm,
@@ -55,4 +84,5 @@ def _selection(trial: TrialRecord, config: Mapping[str, object]) -> Selection:
         "valid_mrr": trial.best_mrr,
         "config": config,
     }
-    return Selection(**fields, sha256=hashlib.sha256(canonical(fields)).hexdigest(), time=time.time())
+    sha256 = hashlib.sha256(canonical(fields)).hexdigest()
+    return Selection(**fields, sha256=sha256, time=time.time(), number=number)

@@ -24,7 +24,7 @@ from study.config import StudyConfig, study_file_errors
 from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
-_DECIDED = ("dataset", "seed", "model.name", "loss.name")  # by the study and its arms, never by a space
+_DECIDED = ("dataset", "seed", "model.name", "loss.name", "training.stop_epoch")  # by the study, never by a space
 # Path -> the path that must have one of these values for it to matter; where that is fixed otherwise, it is not tuned.
 _MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "model.init.std": ("model.init.name", ("normal",)),
@@ -79,6 +79,12 @@ class Space:
         for path, value in {**decided, **dict(self.fixed), **params}.items():
             set_path(mapping, path, value)
         return to_mapping(parse_config(mapping, self._where))
+
+    def epochs(self, params: Params) -> int:
+        """The most that a training of sampled params may take."""
+        epochs = {**dict(self.fixed), **params}["training.max_epochs"]
+        assert isinstance(epochs, int), epochs
+        return epochs
 
     def _where(self, loc: Location) -> str:
         path = key_path(loc)

@@ -1,6 +1,7 @@
-"""The numbers of a report: means with t-intervals, best-so-far curves and the parity of budgets.
+"""The numbers of a report: means with t-intervals, best-so-far curves, rank correlation, parity of budgets.
 
     interval = mean +- t(n - 1) * std / sqrt(n),   std with n - 1 in the denominator
+    tau-b    = (agreeing pairs - disagreeing pairs) / sqrt(pairs untied in a * pairs untied in b)
 
 Student's t needs no special functions when its degrees of freedom are whole: with
 theta = arctan(t / sqrt(df)), the probability between -t and t is a finite series in cos(theta)
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_BISECTIONS = 200  # an interval of pi/2 is down to neighbouring floats after about 55
+_BISECTIONS = 60  # an interval of pi/2 is down to neighbouring floats after about 55
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,23 @@ def t_quantile(df: int, confidence: float) -> float:
     return math.sqrt(df) * math.tan((low + high) / 2)
 
 
+def t_probability(df: int, t: float) -> float:
+    """The part of Student's distribution that lies between -t and t."""
+    if df < 1:
+        raise ValueError(f"t_probability: df must be >= 1, got {df}")
+    return min(_central_probability(df, math.atan(t / math.sqrt(df))), 1.0)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjusted p-values: comparing each with alpha keeps the chance of any false finding at alpha."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = list(p_values), 0.0
+    for step, index in enumerate(order):
+        highest = max(highest, min(1.0, p_values[index] * (len(order) - step)))
+        adjusted[index] = highest
+    return tuple(adjusted)
+
+
 def _central_probability(df: int, theta: float) -> float:
     """P(|T| < sqrt(df) * tan(theta)), Abramowitz & Stegun 26.7.3 (odd df) and 26.7.4 (even df)."""
     odd = df % 2
@@ -85,6 +103,18 @@ def best_so_far(values: Iterable[float | None]) -> tuple[float | None, ...]:
             best = value
         curve.append(best)
     return tuple(curve)
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Kendall's tau-b of two measurements of the same things; None of fewer than two, or where all are equal."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    agreement = untied_a = untied_b = 0.0
+    for i in range(1, len(a)):  # each pair once, in rows: memory stays that of one row
+        signs_a, signs_b = np.sign(a[i] - a[:i]), np.sign(b[i] - b[:i])
+        agreement += float(signs_a @ signs_b)
+        untied_a += float(signs_a @ signs_a)
+        untied_b += float(signs_b @ signs_b)
+    return agreement / math.sqrt(untied_a * untied_b) if untied_a and untied_b else None
 
 
 def parity_factor(spent: Sequence[float]) -> float:

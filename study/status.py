@@ -1,9 +1,9 @@
 """Where a study stands, in words: trials and charges of each arm, parity, replicates, and who drives it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from study.budget import UNITS, Ledger, Stake
+from study.budget import UNITS, Ledger, amount
 from study.lease import Owner
 from study.records import ReplicateRecord, StudyRecord, TrialRecord, TrialState
 
@@ -11,13 +11,20 @@ from study.records import ReplicateRecord, StudyRecord, TrialRecord, TrialState
 def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
     """The status, line by line."""
     yield f"study {record.name}: data set {record.dataset}, {_driver(record, owner)}"
+    yield from _amendments(record)
     ledger = _ledger(record)
     for arm in record.arms:
         trials = [trial for trial in record.trials if trial.arm == arm.name]
-        replicates = [each for each in record.replicate_records if each.arm == arm.name]
+        replicates = record.current_replicates(arm.name)
         yield ""
         yield f"{arm.name}"
-        yield f"  trials      {_states(trials)} of {ledger.limit:g}"
+        yield f"  trials      {_states(trials)}"
+        yield f"  budget      {_budget(ledger, arm.name, trials)}"
+        yield from (
+            f"  stopped     {stop.errors} trials broke by {stop.reason}"
+            for stop in record.stops
+            if stop.arm == arm.name
+        )
         spent = ledger.spent(arm.name)
         yield f"  charged     {spent.trials} trials, {spent.epochs} epochs, {spent.device_seconds:.1f} device-seconds"
         yield f"  best mrr    {_best(trials)}"
@@ -28,10 +35,26 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
 
 
 def _ledger(record: StudyRecord) -> Ledger:
-    ledger = Ledger(arms=(arm.name for arm in record.arms), budget=record.budget, unit=record.budget_unit)
-    for trial in record.trials:
-        ledger.put(Stake(arm=trial.arm, trial=trial.number, running=not trial.state.is_final, cost=trial.cost))
+    ledger = Ledger.over(cards=record.spaces, budget=record.budget, unit=record.budget_unit, trials=record.trials)
+    for stop in record.stops:
+        ledger.stop(stop.arm)
     return ledger
+
+
+def _budget(ledger: Ledger, arm: str, trials: list[TrialRecord]) -> str:
+    """Spent, reserved and in all, in the declared unit; a trial is spent when it has ended."""
+    committed, spent = ledger.committed(arm), amount(ledger.spent(arm), ledger.unit)
+    if ledger.unit == "trials":
+        spent = sum(trial.state.is_final for trial in trials)
+    digits = 1 if ledger.unit == "device_seconds" else 0
+    said = f"{spent:.{digits}f} spent, {committed - spent:.{digits}f} reserved of {ledger.limit:.{digits}f}"
+    return f"{said} {ledger.unit.replace('_', '-')}"
+
+
+def _amendments(record: StudyRecord) -> Iterator[str]:
+    for amendment in record.amendments:
+        reopens = "; test may be opened again" if amendment.reopens else ""
+        yield f"amendment {amendment.number}: {'; '.join(amendment.changes)}{reopens}"
 
 
 def _driver(record: StudyRecord, owner: Owner | None) -> str:
@@ -41,11 +64,11 @@ def _driver(record: StudyRecord, owner: Owner | None) -> str:
 
 
 def _is_finished(record: StudyRecord) -> bool:
-    tested = {each.arm for each in record.replicate_records if each.test_metrics}
-    selected = {each.arm for each in record.selections}
+    chosen = {each.arm: record.current_replicates(each.arm) for each in record.selections}
+    tested = all(len(each) >= record.replicates and any(r.test_metrics for r in each) for each in chosen.values())
     states = [trial.state for trial in record.trials] + [each.state for each in record.replicate_records]
     ended = all(state.is_final for state in states)
-    return ended and bool(record.trials) and _ledger(record).next_arm() is None and selected <= tested
+    return ended and bool(record.trials) and _ledger(record).next_arm() is None and tested
 
 
 def _states(trials: list[TrialRecord]) -> str:
@@ -58,7 +81,7 @@ def _best(trials: list[TrialRecord]) -> str:
     return f"{best.best_mrr:.4f} (trial {best.number}, epoch {best.best_epoch})" if best else "-"
 
 
-def _replicates(replicates: list[ReplicateRecord]) -> str:
+def _replicates(replicates: Sequence[ReplicateRecord]) -> str:
     counts = Counter(each.state for each in replicates)
     states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state]) or "none"
     tested = sum(bool(each.test_metrics) for each in replicates)

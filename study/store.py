@@ -1,7 +1,8 @@
 """Everything of a study that must survive a crash, in tables beside Optuna's own.
 
 A charge is keyed by (study, arm, stage, trial, epoch): whatever is killed and run again, an epoch is
-charged once; the same epoch measured by another attempt goes to the waste. All writes are idempotent.
+charged once; the same epoch measured by another attempt goes to the waste. An amended study is a new row
+beside the one it was launched with. All writes are idempotent.
 """
 
 import json
@@ -16,6 +17,7 @@ from study.database import Database, retried
 from study.errors import StudyExistsError, UnknownStudyError
 from study.lease import Lease, lease_table
 from study.records import (
+    Amendment,
     Arm,
     Cost,
     FailureClass,
@@ -28,6 +30,7 @@ from study.records import (
     TrialState,
 )
 
+SCHEMA = 1  # the form of the tables below; another number refuses databases that have them otherwise
 _TABLES = sa.MetaData()
 _NAME = sa.String(255)
 _WORD = sa.String(32)
@@ -49,7 +52,7 @@ _COST = {"epochs": sa.Integer, "device_seconds": sa.Double}
 
 _studies = _table(
     "kge_studies",
-    {"name": _NAME},
+    {"name": _NAME, "amendment": sa.Integer},  # 0: as launched
     {
         "spec": sa.Text,
         "spec_sha256": _SHA256,
@@ -61,10 +64,14 @@ _studies = _table(
         "budget": sa.Text,
         "budget_unit": _WORD,
         "replicates": sa.Integer,
+        "pruning": sa.Text,
         "environment": sa.Text,
         "created": sa.Double,
+        "changes": sa.Text,
+        "reopens": sa.Boolean,
+        "amended": sa.Double,
     },
-    {},
+    {"identical_errors": sa.Integer, "file": sa.Text},
 )
 _charges = _table(
     "kge_charges",
@@ -76,12 +83,12 @@ _waste = _table("kge_waste", {**_TRIAL, "epoch": sa.Integer, "time": sa.Double},
 _attempts = _table(
     "kge_attempts",
     {**_TRIAL, "attempt": sa.Integer},
-    {"started": sa.Double, "state": _WORD, "reason": sa.Text},
+    {"started": sa.Double, "state": _WORD, "reason": sa.Text, **_COST},  # the cost is what was not measured
     {"ended": sa.Double, "failure": _WORD},
 )
 _selections = _table(
     "kge_selections",
-    {"study": _NAME, "arm": _NAME},
+    {"study": _NAME, "arm": _NAME, "number": sa.Integer},
     {
         "trial": sa.Integer,
         "epoch": sa.Integer,
@@ -95,16 +102,21 @@ _selections = _table(
 _replicates = _table(
     "kge_replicates",
     {"study": _NAME, "arm": _NAME, "replicate": sa.Integer},
-    {"seed": sa.BigInteger, "state": _WORD, "test_metrics": sa.Text, "reason": sa.Text},
+    {"selection_sha256": _SHA256, "seed": sa.BigInteger, "state": _WORD, "test_metrics": sa.Text, "reason": sa.Text},
     {"best_epoch": sa.Integer, "valid_mrr": sa.Double, "ranks_file": sa.Text},
 )
-_openings = _table("kge_openings", {"study": _NAME, "arm": _NAME, "selection_sha256": _SHA256}, {"time": sa.Double}, {})
+_openings = _table(
+    "kge_openings",
+    {"study": _NAME, "arm": _NAME, "number": sa.Integer},
+    {"selection_sha256": _SHA256, "replicates": sa.Text, "time": sa.Double, "amendment": sa.Integer},
+    {},
+)
 _lease = lease_table(_TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """A study as it was declared; written once, never changed."""
+    """A study as it was declared, or as it was amended last."""
 
     name: str
     spec: str
@@ -117,6 +129,8 @@ class Registration:
     budget: Cost
     budget_unit: str
     replicates: int
+    identical_errors: int | None
+    pruning: tuple[int, int] | None  # min_epochs and reduction_factor
     environment: Mapping[str, str]
     created: float
 
@@ -139,7 +153,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._database = Database(url, _TABLES)
+        self._database = Database(url, _TABLES, schema=SCHEMA)
 
     def close(self) -> None:
         """Give back all connections."""
@@ -152,25 +166,48 @@ class Store:
     # -- studies ---------------------------------------------------------------------------------
 
     @retried
-    def register_study(self, study: Registration) -> None:
-        """Write a new study; StudyExistsError when the name is taken."""
-        row = {name: _REGISTRATION[name].encode(value) for name, value in vars(study).items()}
-        if not self._database.insert(_studies, row) and self.registration(study.name) != study:
+    def register_study(self, study: Registration, *, file: str | None = None) -> None:
+        """Write a new study and where its file lies; StudyExistsError when the name is taken."""
+        launch = {"amendment": 0, "changes": "[]", "reopens": False, "amended": study.created, "file": file}
+        is_new = self._database.insert(_studies, _encoded(study) | launch)
+        if not is_new and self.registration(study.name) != study:
             raise StudyExistsError(f"study {study.name!r} exists; `study resume {study.name}` continues it")
 
     @retried
+    def amend_study(self, study: Registration, amendment: Amendment, *, file: str | None) -> None:
+        """Write a study as it is from now on, beside what it was."""
+        row = {"amendment": amendment.number, "changes": json.dumps(amendment.changes), "reopens": amendment.reopens}
+        self._database.insert(_studies, _encoded(study) | row | {"amended": amendment.time, "file": file})
+
+    @retried
     def registration(self, name: str) -> Registration:
-        """The study as declared; UnknownStudyError when there is none."""
+        """The study as amended; UnknownStudyError when there is none."""
+        return _registration(self._row(name))
+
+    @retried
+    def study_file(self, name: str) -> str | None:
+        """Where the study's file lay when it was launched or amended last."""
+        file: str | None = self._row(name)["file"]
+        return file
+
+    @retried
+    def amendments(self, name: str) -> list[Amendment]:
+        """The amendments of a study, by number."""
         rows = self._database.select(_studies, name=name)
-        if not rows:
-            known = ", ".join(self.study_names()) or "none"
-            raise UnknownStudyError(f"study {name!r} is unknown here (known: {known})")
-        return Registration(**{column: _REGISTRATION[column].decode(value) for column, value in rows[0].items()})
+        return [_amendment(row) for row in rows if row["amendment"]]
 
     @retried
     def study_names(self) -> list[str]:
         """Names of all studies in the database."""
-        return [row["name"] for row in self._database.select(_studies)]
+        return [row["name"] for row in self._database.select(_studies, amendment=0)]
+
+    def _row(self, name: str) -> sa.RowMapping:
+        """The study as amended last."""
+        rows = self._database.select(_studies, name=name)
+        if not rows:
+            known = ", ".join(self.study_names()) or "none"
+            raise UnknownStudyError(f"study {name!r} is unknown here (known: {known})")
+        return rows[-1]
 
     # -- charges ---------------------------------------------------------------------------------
 
@@ -209,7 +246,8 @@ class Store:
         outcome = attempt.outcome or Outcome(state=TrialState.RUNNING)
         failure = outcome.failure.value if outcome.failure else None
         ended = {"ended": attempt.ended, "state": outcome.state.value, "failure": failure, "reason": outcome.reason}
-        self._database.upsert(_attempts, key, {"started": attempt.started, **ended})
+        cost = {name: getattr(outcome.unmeasured, name) for name in _COST}
+        self._database.upsert(_attempts, key, {"started": attempt.started, **ended, **cost})
 
     @retried
     def attempts(self, study: str, stage: str) -> list[AttemptRecord]:
@@ -220,13 +258,13 @@ class Store:
 
     @retried
     def record_selection(self, study: str, selection: Selection) -> None:
-        """Freeze an arm's best; what was frozen first stays."""
+        """Freeze an arm's best; what was frozen first under a number stays."""
         row = vars(selection) | {"config": json.dumps(selection.config)}
         self._database.insert(_selections, {"study": study, **row})
 
     @retried
     def selections(self, study: str) -> list[Selection]:
-        """Frozen selections, by arm."""
+        """Frozen selections, by arm and number."""
         rows = self._database.select(_selections, study=study)
         return [Selection(**_without_study(row) | {"config": json.loads(row["config"])}) for row in rows]
 
@@ -234,7 +272,8 @@ class Store:
     def record_replicate(self, study: str, replicate: ReplicateRecord) -> None:
         """Write a replicate as it stands now; its cost lies in the charges."""
         values = {
-            name: getattr(replicate, name) for name in ("seed", "best_epoch", "valid_mrr", "ranks_file", "reason")
+            name: getattr(replicate, name)
+            for name in ("selection_sha256", "seed", "best_epoch", "valid_mrr", "ranks_file", "reason")
         }
         values |= {"state": replicate.state.value, "test_metrics": json.dumps(dict(replicate.test_metrics))}
         self._database.upsert(_replicates, {"study": study, "arm": replicate.arm, "replicate": replicate.index}, values)
@@ -251,13 +290,15 @@ class Store:
 
     @retried
     def record_opening(self, study: str, opening: Opening) -> None:
-        """Note that the test split is opened for a selection; going on after a crash is the same opening."""
-        self._database.insert(_openings, {"study": study, **vars(opening)})
+        """Note that the test split is opened; what was written first under a number stays."""
+        row = vars(opening) | {"replicates": json.dumps(opening.replicates)}
+        self._database.insert(_openings, {"study": study, **row})
 
     @retried
     def openings(self, study: str) -> list[Opening]:
-        """Openings of the test split, by arm."""
-        return [Opening(**_without_study(row)) for row in self._database.select(_openings, study=study)]
+        """Openings of the test split, by arm and number."""
+        rows = self._database.select(_openings, study=study)
+        return [Opening(**_without_study(row) | {"replicates": tuple(json.loads(row["replicates"]))}) for row in rows]
 
 
 class _Plain:
@@ -288,8 +329,28 @@ _REGISTRATION = {name: _Plain() for name in Registration.__annotations__} | {
     "arms": _Json(tuple[Arm, ...]),
     "spaces": _Json(tuple[SpaceCard, ...]),
     "budget": _Json(Cost),
+    "pruning": _Json(tuple[int, int] | None),
     "environment": _Json(dict[str, str]),
 }
+
+
+def _encoded(study: Registration) -> dict[str, Any]:
+    return {name: _REGISTRATION[name].encode(value) for name, value in vars(study).items()}
+
+
+def _registration(row: sa.RowMapping) -> Registration:
+    return Registration(**{name: column.decode(row[name]) for name, column in _REGISTRATION.items()})
+
+
+def _amendment(row: sa.RowMapping) -> Amendment:
+    return Amendment(
+        number=row["amendment"],
+        spec=row["spec"],
+        spec_sha256=row["spec_sha256"],
+        changes=tuple(json.loads(row["changes"])),
+        reopens=row["reopens"],
+        time=row["amended"],
+    )
 
 
 def _without_study(row: sa.RowMapping) -> dict[str, Any]:
@@ -303,13 +364,15 @@ def _measurement(row: sa.RowMapping) -> Measurement:
 
 def _attempt(row: sa.RowMapping) -> AttemptRecord:
     failure = FailureClass(row["failure"]) if row["failure"] else None
-    outcome = Outcome(state=TrialState(row["state"]), failure=failure, reason=row["reason"])
+    cost = Cost(**{name: row[name] for name in _COST})
+    outcome = Outcome(state=TrialState(row["state"]), failure=failure, reason=row["reason"], unmeasured=cost)
     fields = {name: row[name] for name in ("arm", "stage", "trial", "attempt", "started", "ended")}
     return AttemptRecord(**fields, outcome=outcome if row["ended"] is not None else None)
 
 
 def _replicate(row: sa.RowMapping, cost: Cost) -> ReplicateRecord:
-    fields = {name: row[name] for name in ("arm", "seed", "best_epoch", "valid_mrr", "ranks_file", "reason")}
+    names = ("arm", "selection_sha256", "seed", "best_epoch", "valid_mrr", "ranks_file", "reason")
+    fields = {name: row[name] for name in names}
     return ReplicateRecord(
         **fields,
         index=row["replicate"],

@@ -15,16 +15,16 @@ from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from kge.catalog import load
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import DivergenceError
-from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit
+from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch
+from kge.memory import is_out_of_memory, release
+from kge.training import EpochReport
 from study.errors import WorldError
-from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
+from study.records import Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -43,22 +43,55 @@ def run_attempt(
 
     WorldError, or an OSError of a full or broken disk, is infrastructure: the attempt is to be repeated.
     """
+    meter = None
     try:
         config = parse_config(assignment.config)
         stop = "max_epochs"
         with _exclusive(Path(assignment.directory)) as directory:
             data = dataset(config.dataset)
-            with closing(_fit(config, data, directory=directory, device=device)) as validations:
-                for validation in validations:
-                    yield _measurement(assignment, validation)
-                    stop = validation.stop or stop
-        yield Outcome(state=TrialState.COMPLETE, reason=stop)
+            meter = _Meter(config)
+            with closing(fit_by_epoch(config, data, directory=directory, device=device)) as events:
+                for event in events:
+                    if isinstance(event, EpochReport):
+                        meter.trained(event)
+                        continue
+                    yield _measurement(assignment, event)
+                    meter.validated()
+                    stop = event.stop or stop
+        outcome = Outcome(state=TrialState.COMPLETE, reason=stop)
     except WorldError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             raise
-        yield Outcome(state=TrialState.FAIL, failure=classify(error), reason=one_line(error))
+        used = meter.used() if meter else Cost()
+        outcome = Outcome(state=TrialState.FAIL, failure=classify(error), reason=one_line(error), unmeasured=used)
+    if outcome.failure is FailureClass.MEMORY:
+        release()
+    yield outcome
+
+
+class _Meter:
+    """What an attempt has used since its last measurement; an epoch counts when it has begun."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self._epochs = 0
+        self._begun = False  # another epoch; at first there is a model to be made
+        self._since = time.perf_counter()
+
+    def trained(self, report: EpochReport) -> None:
+        """An epoch has ended: the next begins, or a validation."""
+        self._epochs += 1
+        self._begun = not self._config.validates_after(report.epoch)
+
+    def validated(self) -> None:
+        """A validation has been measured."""
+        self._epochs, self._begun, self._since = 0, True, time.perf_counter()
+
+    def used(self) -> Cost:
+        """Epochs, the begun one included, and seconds."""
+        return Cost(epochs=self._epochs + self._begun, device_seconds=time.perf_counter() - self._since)
 
 
 def forget(directory: Path) -> None:
@@ -70,10 +103,7 @@ def classify(error: Exception) -> FailureClass:
     """Whose fault an error of a training is."""
     if isinstance(error, DivergenceError):
         return FailureClass.DIVERGENCE
-    allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if allocator or isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return FailureClass.MEMORY
-    return FailureClass.BUG
+    return FailureClass.MEMORY if is_out_of_memory(error) else FailureClass.BUG
 
 
 def one_line(error: BaseException) -> str:
@@ -90,14 +120,9 @@ def rank_test_split(checkpoint: Path, dataset: str, *, device: str = "cpu") -> E
     return evaluate_split(checkpoint, load(dataset), split="test", filter_splits=splits, device=device)
 
 
-def _fit(config: TrainingConfig, data: Dataset, *, directory: Path, device: str) -> Generator[Validation, None, None]:
-    for validation in fit(config, data, directory=directory, device=device):
-        if not math.isfinite(validation.mrr):
-            raise DivergenceError(f"epoch {validation.epoch}: validation mrr must be finite, got {validation.mrr}")
-        yield validation
-
-
 def _measurement(assignment: Assignment, validation: Validation) -> Measurement:
+    if not math.isfinite(validation.mrr):
+        raise DivergenceError(f"epoch {validation.epoch}: validation mrr must be finite, got {validation.mrr}")
     metrics = ((name, float(value)) for name, value in validation.metrics.items() if name != "mrr")
     return Measurement(
         arm=assignment.arm,

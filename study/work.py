@@ -82,10 +82,11 @@ class ArmProgress:
 
     stage: str
     arm: str
-    done: int
+    done: float  # of what `unit` counts
     running: int
-    total: int
+    total: float
     best_mrr: float | None
     failed: int
     pruned: int
     said: str  # one line, or empty when it is not worth one
+    unit: str = ""  # epochs or device_seconds; empty: trainings

@@ -10,6 +10,7 @@ from typing import Any
 from study.records import StudyRecord
 from study.report.page import Page
 from study.report.tables import HITS
+from study.timeline import Moment
 
 Columns = dict[str, Callable[[Any], object]]  # name -> reader of a row
 
@@ -36,12 +37,15 @@ _HEADLINE = {
 _TRIAL = {
     **{name: name for name in ("arm", "number", "state", "random", "seed", "best_mrr", "best_epoch", "attempts")},
     **{name: name for name in ("failure", "reason", "started", "ended")},
+    "reserved_epochs": "epochs",
     **{f"charged_{unit}": f"cost.{unit}" for unit in ("trials", "epochs", "device_seconds")},
 }
 _REPLICATE = {
-    **{name: name for name in ("arm", "index", "seed", "state", "best_epoch", "valid_mrr", "ranks_file", "reason")},
+    **{name: name for name in ("arm", "index", "selection_sha256", "seed", "state", "best_epoch", "valid_mrr")},
+    **{name: name for name in ("ranks_file", "reason")},
     **{unit: f"cost.{unit}" for unit in ("epochs", "device_seconds")},
 }
+_MOMENT = ("arm", "trial", "event", "time", "charged", "committed", "gap", "ahead", "behind")
 _MEASUREMENT = ("arm", "trial", "epoch", "mrr", "loss", "epochs", "device_seconds", "time")
 
 
@@ -74,6 +78,11 @@ def curves(record: StudyRecord) -> str:
     """One row a validation of a trial, with a column for each further metric."""
     rows = sorted((m for trial in record.trials for m in trial.curve), key=attrgetter("arm", "trial", "epoch"))
     return _table(_columns({name: name for name in _MEASUREMENT}) | _pairs("valid_", "metrics", rows), rows)
+
+
+def timeline(moments: Iterable[Moment]) -> str:
+    """One row a change of what an arm has charged and reserved, in the order of time."""
+    return _table(_columns({name: name for name in _MOMENT}), moments)
 
 
 def _columns(paths: Mapping[str, str]) -> Columns:

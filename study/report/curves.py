@@ -3,13 +3,17 @@
 Charges count in the order in which they were made. A failed trial is charged and offers nothing.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from study import stats
 from study.records import TrialRecord
 from study.report.lookup import ArmRecord
 from study.report.tables import labels
+
+_ROUNDING = 1e-9  # of sums of seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +39,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Charge:
-    amount: int
+    amount: float
     mrr: float | None
 
 
 def curves(arms: Iterable[ArmRecord], unit: str) -> tuple[Curve, ...]:
-    """One curve an arm that measured anything, against charged trials or epochs."""
-    charges = {"trials": _by_trial, "epochs": _by_epoch}[unit]
+    """One curve an arm that measured anything, against what it was charged in this unit."""
+    charges = _by_trial if unit == "trials" else partial(_by_measurement, unit=unit)
     found = (_curve(arm, unit, list(charges(arm.trials))) for arm in arms)
     return tuple(curve for curve in found if curve.points)
 
@@ -50,7 +54,7 @@ def _curve(arm: ArmRecord, unit: str, charges: list[_Charge]) -> Curve:
     model, loss = labels(arm)
     best = stats.best_so_far(charge.mrr for charge in charges)
     points: list[Point] = []
-    charged = 0
+    charged = 0.0
     for charge, value in zip(charges, best, strict=True):
         charged += charge.amount
         if value is not None and (not points or value > points[-1].best):
@@ -72,21 +76,20 @@ def _by_trial(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
         yield _Charge(trial.cost.trials, trial.best_mrr if trial.is_selectable else None)
 
 
-def _by_epoch(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
-    """Measurements by time; epochs charged after a trial's last measurement count when it ended."""
-    timed = [charge for trial in trials for charge in _epoch_charges(trial)]
+def _by_measurement(trials: tuple[TrialRecord, ...], unit: str) -> Iterator[_Charge]:
+    """Measurements by time; what was charged after a trial's last measurement counts when it ended."""
+    timed = [charge for trial in trials for charge in _measured(trial, unit)]
     yield from (charge for _, charge in sorted(timed, key=lambda item: item[0]))
 
 
-def _epoch_charges(trial: TrialRecord) -> Iterator[tuple[tuple[float, int, int], _Charge]]:
+def _measured(trial: TrialRecord, unit: str) -> Iterator[tuple[tuple[float, int, int], _Charge]]:
     """What one trial was charged, each with its place in the order of charges."""
     usable = trial.is_selectable
     for m in trial.curve:
-        yield (m.time, trial.number, m.epoch), _Charge(m.epochs, m.mrr if usable else None)
-    rest = trial.cost.epochs - sum(m.epochs for m in trial.curve)
-    if rest > 0:
-        last = trial.curve[-1].epoch if trial.curve else 0
-        yield (_or_last(trial.ended), trial.number, last + rest), _Charge(rest, None)
+        yield (m.time, trial.number, m.epoch), _Charge(getattr(m, unit), m.mrr if usable else None)
+    rest = getattr(trial.cost, unit) - sum(getattr(m, unit) for m in trial.curve)
+    if rest > _ROUNDING:
+        yield (_or_last(trial.ended), trial.number, sys.maxsize), _Charge(rest, None)
 
 
 def _or_last(time: float | None) -> float:

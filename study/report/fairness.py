@@ -1,7 +1,9 @@
 """Were the budgets equal? What each arm spent, and the sentence that allows or withholds a comparison.
 
 A comparison stands when every arm ended its search having spent the declared budget, neither less
-nor more. Units other than the declared one are shown and never decide.
+nor more. Trials and epochs are counted exactly. Seconds are known only after they were spent, so an arm may
+end within one of its own validation intervals of a budget of device-seconds. Units other than the declared
+one are shown and never decide.
 """
 
 from collections.abc import Iterable
@@ -9,15 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from study import stats
-from study.records import Cost, StudyRecord, TrialRecord, TrialState
+from study.budget import UNITS, Stake, amount
+from study.records import Cost, StudyRecord, TrialState
 from study.report import text
 
-UNITS = ("trials", "epochs", "device_seconds")
 UNIT_NAMES = {"trials": "trials", "epochs": "epochs", "device_seconds": "device-seconds"}
 
-# How far from its budget an arm may end. Trials are counted exactly; an epoch budget may leave a rest too
-# small to train on; seconds are known only after they were spent.
-_TOLERANCE = {"trials": 0.0, "epochs": 0.01, "device_seconds": 0.05}
+_ROUNDING = 1e-9  # of the budget: sums of seconds
 _NAMED = 4  # the sentence names this many arms and counts more; the list under it names them all
 
 
@@ -26,6 +26,7 @@ class Completion(StrEnum):
 
     DONE = "done"
     SHORT = "short"
+    STOPPED = "stopped"  # short, and nothing more will come
     RUNNING = "running"
     OVER = "over"
 
@@ -38,6 +39,7 @@ class Spending:
     search: Cost
     replication: Cost
     share: float  # of the declared budget
+    tolerance: float  # how far from its budget it may end, in the declared unit
     completion: Completion
 
 
@@ -65,11 +67,6 @@ def total(costs: Iterable[Cost]) -> Cost:
     return sum(costs, Cost())
 
 
-def amount(cost: Cost, unit: str) -> float:
-    """The part of a cost that is counted in `unit`."""
-    return float(getattr(cost, unit))
-
-
 def spendings(record: StudyRecord) -> tuple[Spending, ...]:
     """What each arm spent, in the order of the study."""
     return tuple(_spending(record, arm.name) for arm in record.arms)
@@ -94,7 +91,7 @@ def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
     offenders = tuple(_offence(row, record) for row in rows if row.completion is not Completion.DONE)
     if offenders:
         return Verdict(fair=False, comparable=False, sentence=_withheld(record, rows), offenders=offenders)
-    budget, exactness = budget_text(record), _exactness(record.budget_unit)
+    budget, exactness = budget_text(record), _exactness(record, rows)
     if len(rows) == 1:
         alone = f"One arm, which spent its budget of {budget}, {exactness}: there is nothing to compare it with."
         return Verdict(fair=True, comparable=False, sentence=alone)
@@ -107,9 +104,16 @@ def budget_text(record: StudyRecord) -> str:
     return text.quantity(amount(record.budget, record.budget_unit), UNIT_NAMES[record.budget_unit])
 
 
-def _exactness(unit: str) -> str:
-    tolerance = _TOLERANCE[unit]
-    return f"to within {text.percent(tolerance)}" if tolerance else "all of it and no more"
+def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
+    if record.budget_unit != "device_seconds":
+        return "all of it and no more"
+    furthest = max(rows, key=lambda row: abs(row.share - 1))
+    away = abs(furthest.search.device_seconds - record.budget.device_seconds)
+    which = "the furthest" if len(rows) > 1 else "it"
+    return (
+        f"to within one validation interval: {which} ended {away:,.1f} device-seconds "
+        f"({text.percent(abs(furthest.share - 1))}) away"
+    )
 
 
 def _spending(record: StudyRecord, arm: str) -> Spending:
@@ -117,22 +121,31 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
     search = total(trial.cost for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
-    share = spent / budget if budget else 1 + spent  # of no budget at all, nothing spent is the whole
+    intervals = [Stake.of(trial).interval for trial in trials] if record.budget_unit == "device_seconds" else []
+    tolerance = max(intervals, default=0.0)
     return Spending(
         arm=arm,
         search=search,
         replication=total(replicate.cost for replicate in record.replicate_records if replicate.arm == arm),
-        share=share,
-        completion=_completion(trials, share, _TOLERANCE[record.budget_unit]),
+        share=spent / budget if budget else 1 + spent,  # of no budget at all, nothing spent is the whole
+        tolerance=tolerance,
+        completion=_completion(
+            running=any(trial.state is TrialState.RUNNING for trial in trials),
+            stopped=any(stop.arm == arm for stop in record.stops),
+            excess=spent - budget,
+            tolerance=tolerance + _ROUNDING * budget,
+        ),
     )
 
 
-def _completion(trials: list[TrialRecord], share: float, tolerance: float) -> Completion:
-    if any(trial.state is TrialState.RUNNING for trial in trials):
+def _completion(*, running: bool, stopped: bool, excess: float, tolerance: float) -> Completion:
+    if running:
         return Completion.RUNNING
-    if abs(share - 1) <= tolerance:
+    if abs(excess) <= tolerance:
         return Completion.DONE
-    return Completion.SHORT if share < 1 else Completion.OVER
+    if excess > 0:
+        return Completion.OVER
+    return Completion.STOPPED if stopped else Completion.SHORT
 
 
 def _withheld(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
@@ -150,7 +163,12 @@ def _offence(row: Spending, record: StudyRecord) -> str:
     spent = amount(row.search, record.budget_unit)
     what = {
         Completion.SHORT: "fell short",
+        Completion.STOPPED: "fell short, stopped by identical errors",
         Completion.RUNNING: "has trials still running",
         Completion.OVER: "overspent",
     }[row.completion]
-    return f"{row.arm} {what}: {spent:,.10g} of {budget_text(record)} ({text.percent(row.share)})"
+    return f"{row.arm} {what}: {_rounded(spent, record)} of {budget_text(record)} ({text.percent(row.share)})"
+
+
+def _rounded(spent: float, record: StudyRecord) -> str:
+    return f"{spent:,.1f}" if record.budget_unit == "device_seconds" else f"{spent:,.10g}"

@@ -69,9 +69,9 @@ def scores(groups: Sequence[Group], look: Styles) -> str:
             parts.append(_score_row(row, look[row.objective, row.loss], scale, y))
             y += line
         y += 6
-    grid = [_vertical(scale, tick, 8, y) for tick in scale.ticks]
+    grid = [svg.vertical(scale, tick, 8, y) for tick in scale.ticks]
     axis = svg.label("MRR", x=(left + width) / 2, y=y + 36, class_="axis", text_anchor="middle")
-    return _figure(width, y + 42, "Test MRR of each arm with 95 % intervals", [*grid, *parts, axis])
+    return svg.figure(width, y + 42, "Test MRR of each arm with 95 % intervals", [*grid, *parts, axis])
 
 
 def floor(curves: Sequence[Curve]) -> float:
@@ -109,18 +109,7 @@ def strip(row: DimensionRow) -> str:
         svg.element("path", d=tried, class_="tried") if tried else "",
         svg.element("circle", cx=x(row.position), cy=middle, r=4, class_="edge" if row.warning else "best"),
     ]
-    return _figure(width, 16, f"best of {row.path} within its range", parts, css="strip")
-
-
-def _figure(width: float, height: float, name: str, parts: Iterable[str], css: str = "chart") -> str:
-    box = f"0 0 {svg.number(width)} {svg.number(height)}"
-    return svg.element("svg", *parts, viewBox=box, role="img", aria_label=name, class_=css)
-
-
-def _vertical(scale: svg.Scale, tick: float, top: float, bottom: float) -> str:
-    x = scale(tick)
-    line = svg.element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid")
-    return line + svg.label(scale.text(tick), x=x, y=bottom + 16, class_="tick", text_anchor="middle")
+    return svg.figure(width, 16, f"best of {row.path} within its range", parts, css="strip")
 
 
 def _extent(row: HeadlineRow) -> list[float]:
@@ -155,8 +144,8 @@ def _summary(row: HeadlineRow) -> str:
 def _panel(curves: Sequence[Curve], look: Styles, across: svg.Scale, up: svg.Scale, budget: float | None) -> str:
     left, right, bottom = across.start, across.end, up.start
     unit = UNIT_NAMES[curves[0].unit]
-    parts = [_vertical(across, tick, up.end, bottom) for tick in across.ticks]
-    parts += [_horizontal(up, tick, left, right) for tick in up.ticks]
+    parts = [svg.vertical(across, tick, up.end, bottom) for tick in across.ticks]
+    parts += [svg.horizontal(up, tick, left, right) for tick in up.ticks]
     if budget:
         x = across(budget)
         parts.append(svg.element("line", svg.title("budget"), x1=x, x2=x, y1=up.end, y2=bottom, class_="budget"))
@@ -164,13 +153,7 @@ def _panel(curves: Sequence[Curve], look: Styles, across: svg.Scale, up: svg.Sca
     parts += _end_labels(curves, look, up, right)
     parts.append(svg.label(f"charged {unit}", x=(left + right) / 2, y=bottom + 36, class_="axis", text_anchor="middle"))
     name = f"Best validation MRR so far against charged {unit}, {curves[0].model}"
-    return _figure(_WIDTH, _PANEL_HEIGHT, name, parts)
-
-
-def _horizontal(scale: svg.Scale, tick: float, left: float, right: float) -> str:
-    y = scale(tick)
-    line = svg.element("line", x1=left, x2=right, y1=y, y2=y, class_="grid")
-    return line + svg.label(scale.text(tick), x=left - 6, y=y + 4, class_="tick", text_anchor="end")
+    return svg.figure(_WIDTH, _PANEL_HEIGHT, name, parts)
 
 
 def _curve(curve: Curve, style: Style, across: svg.Scale, up: svg.Scale) -> str:

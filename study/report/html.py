@@ -13,19 +13,32 @@ from pathlib import Path
 
 import jinja2
 
+from study.budget import amount
 from study.records import StudyRecord
-from study.report import figures, text
-from study.report.fairness import UNIT_NAMES, amount, budget_text
+from study.report import anytime, figures, text
+from study.report.fairness import UNIT_NAMES, budget_text
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
+from study.timeline import Moment
 
-_FORMATS = (text.score, text.signed, text.whole, text.percent, text.factor, text.value, text.duration, text.moment)
+_FORMATS = (
+    text.score,
+    text.signed,
+    text.correlation,
+    text.whole,
+    text.percent,
+    text.factor,
+    text.value,
+    text.duration,
+    text.moment,
+)
 
 
-def render(record: StudyRecord, page: Page) -> str:
+def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...]) -> str:
     """The text of index.html."""
     look = figures.styles(page.groups)
+    by_arm = {row.arm: look[row.objective, row.loss] for group in page.groups for row in group.rows}
     passport = {key: value for key, value in record.passport.items() if key != "warnings"}
     return (
         _environment()
@@ -38,6 +51,7 @@ def render(record: StudyRecord, page: Page) -> str:
             hues=figures.HUES,
             scores=figures.scores(page.groups, look),
             panels=_panels(record, page, look),
+            over_time=anytime.panels(record, moments, by_arm),
             passport=tuple(_facts(passport)),
             passport_warnings=passport_warnings(record),
             environment=tuple(_facts(record.environment)),
@@ -61,13 +75,14 @@ def _environment() -> jinja2.Environment:
 
 
 def _panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figures.Panel, ...]:
-    """For each model the panel against trials, then the one against epochs."""
-    limit = {record.budget_unit: amount(record.budget, record.budget_unit)}
-    floor = figures.floor(page.trial_curves or page.epoch_curves)
-    by_trials = figures.curve_panels(page.trial_curves, look, floor=floor, budget=limit.get("trials"))
-    by_epochs = figures.curve_panels(page.epoch_curves, look, floor=floor, budget=limit.get("epochs"))
-    models = dict.fromkeys(panel.caption for panel in chain(by_trials, by_epochs))
-    return tuple(panel for model in models for panel in chain(by_trials, by_epochs) if panel.caption == model)
+    """For each model the panel against trials, then the one against epochs or device-seconds."""
+    limit = amount(record.budget, record.budget_unit)
+    in_trials, in_cost = (limit, None) if record.budget_unit == "trials" else (None, limit)
+    floor = figures.floor(page.trial_curves or page.cost_curves)
+    by_trials = figures.curve_panels(page.trial_curves, look, floor=floor, budget=in_trials)
+    by_cost = figures.curve_panels(page.cost_curves, look, floor=floor, budget=in_cost)
+    models = dict.fromkeys(panel.caption for panel in chain(by_trials, by_cost))
+    return tuple(panel for model in models for panel in chain(by_trials, by_cost) if panel.caption == model)
 
 
 def _facts(value: object, path: str = "") -> Iterator[tuple[str, str]]:

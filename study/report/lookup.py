@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from study.records import Arm, Opening, ReplicateRecord, Selection, SpaceCard, StudyRecord, TrialRecord
+from study.records import Arm, ArmStop, Opening, ReplicateRecord, Selection, SpaceCard, StudyRecord, TrialRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,10 +11,16 @@ class ArmRecord:
 
     arm: Arm
     trials: tuple[TrialRecord, ...]  # by number
-    replicates: tuple[ReplicateRecord, ...]  # by index
+    replicates: tuple[ReplicateRecord, ...]  # of the selection, by index
     openings: tuple[Opening, ...]  # by time
-    selection: Selection | None
+    selections: tuple[Selection, ...]  # by number; more than one after an amendment
     space: SpaceCard | None
+    stop: ArmStop | None  # why it gets no more trials
+
+    @property
+    def selection(self) -> Selection | None:
+        """The latest, the one that counts."""
+        return self.selections[-1] if self.selections else None
 
     @property
     def best(self) -> TrialRecord | None:
@@ -47,8 +53,9 @@ def _of(record: StudyRecord, arm: Arm) -> ArmRecord:
     return ArmRecord(
         arm=arm,
         trials=tuple(sorted((t for t in record.trials if t.arm == name), key=lambda t: t.number)),
-        replicates=tuple(sorted((r for r in record.replicate_records if r.arm == name), key=lambda r: r.index)),
+        replicates=tuple(sorted(record.current_replicates(name), key=lambda r: r.index)),
         openings=tuple(sorted((o for o in record.openings if o.arm == name), key=lambda o: o.time)),
-        selection=next((selection for selection in record.selections if selection.arm == name), None),
+        selections=tuple(sorted((s for s in record.selections if s.arm == name), key=lambda s: s.number)),
         space=next((card for card in record.spaces if card.arm == name), None),
+        stop=next((stop for stop in record.stops if stop.arm == name), None),
     )

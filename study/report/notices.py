@@ -1,14 +1,19 @@
 """What a reader must know before trusting a number: one sentence each, nothing where all is well."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from study.records import StudyRecord
 from study.report import text
+from study.report.amendments import AmendmentRow, summary
+from study.report.fairness import Spending
 from study.report.lookup import ArmRecord
+from study.report.pruning import RungRow
 from study.report.seal import SealRow
 from study.report.spaces import CardRow
 
+_NAMED = 4  # a sentence names this many and counts more
+_COARSE = 0.05  # of the budget
 _RANK_ALARM = 0.001  # optimistic minus pessimistic MRR: more says that many scores tie
 
 
@@ -21,10 +26,27 @@ class Notice:
 
 
 def notices(
-    record: StudyRecord, arms: tuple[ArmRecord, ...], cards: tuple[CardRow, ...], seals: tuple[SealRow, ...]
+    record: StudyRecord,
+    arms: tuple[ArmRecord, ...],
+    *,
+    cards: tuple[CardRow, ...],
+    seals: tuple[SealRow, ...],
+    rungs: tuple[RungRow, ...],
+    changed: tuple[AmendmentRow, ...],
+    spent: tuple[Spending, ...],
 ) -> tuple[Notice, ...]:
     """All cautions, gravest first."""
-    found = (*_broken_seals(seals), *_ties(arms), *_filtered(arms), *_replicates(record, arms), *_bounds(cards))
+    found = (
+        *_broken_seals(seals),
+        *_amendments(changed),
+        *_stops(arms),
+        *_ties(arms),
+        *_filtered(arms),
+        *_replicates(record, arms),
+        *_intervals(record, spent),
+        *_pruning(rungs),
+        *_bounds(cards),
+    )
     return (*found, *(Notice(sentence=warning, section="dataset") for warning in passport_warnings(record)))
 
 
@@ -36,8 +58,20 @@ def passport_warnings(record: StudyRecord) -> tuple[str, ...]:
 
 def _broken_seals(seals: Iterable[SealRow]) -> Iterator[Notice]:
     for row in seals:
-        for problem in row.problems:
+        for problem in filter(None, (*row.problems, row.reopened)):
             yield Notice(sentence=f"{row.arm}: {problem}.", section="selections")
+
+
+def _amendments(changed: tuple[AmendmentRow, ...]) -> Iterator[Notice]:
+    if changed:
+        yield Notice(sentence=summary(changed), section="amendments")
+
+
+def _stops(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
+    for arm in arms:
+        if arm.stop is not None:
+            what = f"{arm.arm.name} got no more trials after {text.plural(arm.stop.errors, 'identical error')}"
+            yield Notice(sentence=f"{what}.", section="outcomes")
 
 
 def _ties(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
@@ -81,6 +115,29 @@ def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Noti
     if record.replicates < 2:
         single = f"{text.plural(record.replicates, 'replicate')} per arm planned: an interval needs at least two."
         yield Notice(sentence=single, section="results")
+
+
+def _intervals(record: StudyRecord, spendings: tuple[Spending, ...]) -> Iterator[Notice]:
+    """Whatever ends within one interval counts as equal, so intervals must be short."""
+    coarse = [row for row in spendings if row.tolerance > _COARSE * record.budget.device_seconds > 0]
+    if coarse:
+        share = text.percent(max(row.tolerance for row in coarse) / record.budget.device_seconds)
+        what = (
+            f"A validation interval takes up to {share} of the budget, and device-seconds are equal only to within it"
+        )
+        yield Notice(sentence=f"{what}: {_some([row.arm for row in coarse], spendings, 'arms')}.", section="budget")
+
+
+def _pruning(rungs: tuple[RungRow, ...]) -> Iterator[Notice]:
+    """Trials were pruned by their place at a rung, whether or not that foretells the place at the end."""
+    unlicensed = [f"{row.arm} after {text.plural(row.epochs, 'epoch')}" for row in rungs if not row.licenses]
+    if unlicensed:
+        what = "The rank correlation with the final results does not license pruning"
+        yield Notice(sentence=f"{what}: {_some(unlicensed, rungs, 'rungs')}.", section="pruning")
+
+
+def _some(names: list[str], of: Sequence[object], noun: str) -> str:
+    return text.listing(names) if len(names) <= _NAMED else f"{len(names)} of {len(of)} {noun}"
 
 
 def _bounds(cards: Iterable[CardRow]) -> Iterator[Notice]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from study.records import FailureClass, TrialRecord, TrialState
+from study.records import ArmStop, FailureClass, TrialRecord, TrialState
 from study.report.lookup import ArmRecord
 from study.report.tables import Counts, counts
 
@@ -31,6 +31,8 @@ class OutcomeRow:
     failures: tuple[tuple[FailureClass, int], ...]  # every class, zeros included
     reissued: int  # attempts beyond the first: retried after infrastructure or memory failures
     reasons: tuple[Reason, ...]  # the most frequent ones
+    truncated: int  # complete, though its arm's budget ended it
+    stop: ArmStop | None
     reasons_hidden: int  # trials that broke for a reason not in `reasons`
 
 
@@ -52,6 +54,8 @@ def _row(arm: ArmRecord) -> OutcomeRow:
         failures=tuple((kind, sum(trial.failure is kind for trial in failed)) for kind in FailureClass),
         reissued=sum(max(trial.attempts - 1, 0) for trial in arm.trials),
         reasons=reasons[:_REASONS_SHOWN],
+        truncated=sum(trial.is_truncated for trial in arm.trials),
+        stop=arm.stop,
         reasons_hidden=sum(reason.trials for reason in reasons[_REASONS_SHOWN:]),
     )
 

@@ -5,7 +5,7 @@ coordinate has at most two decimals, which keeps files small and the same everyw
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -83,6 +83,26 @@ def nice_scale(low: float, high: float, *, start: float, end: float, ticks: int 
         ticks=tuple(i * width for i in range(first, last + 1)),
         decimals=max(0, -math.floor(math.log10(width) + 1e-9)),
     )
+
+
+def figure(width: float, height: float, name: str, parts: Iterable[str], css: str = "chart") -> str:
+    """A whole figure; its name is what a screen reader says."""
+    box = f"0 0 {number(width)} {number(height)}"
+    return element("svg", *parts, viewBox=box, role="img", aria_label=name, class_=css)
+
+
+def vertical(scale: Scale, tick: float, top: float, bottom: float) -> str:
+    """The grid line of a tick of the lower axis, with its number."""
+    x = scale(tick)
+    line = element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid")
+    return line + label(scale.text(tick), x=x, y=bottom + 16, class_="tick", text_anchor="middle")
+
+
+def horizontal(scale: Scale, tick: float, left: float, right: float) -> str:
+    """The grid line of a tick of the left axis, with its number."""
+    y = scale(tick)
+    line = element("line", x1=left, x2=right, y1=y, y2=y, class_="grid")
+    return line + label(scale.text(tick), x=left - 6, y=y + 4, class_="tick", text_anchor="end")
 
 
 def spread(places: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:

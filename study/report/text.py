@@ -19,6 +19,11 @@ def signed(value: float | None) -> str:
     return DASH if value is None else f"{value:+.4f}".replace("-", _MINUS)
 
 
+def correlation(value: float | None) -> str:
+    """A coefficient between -1 and 1: two decimals."""
+    return DASH if value is None else f"{value:.2f}".replace("-", _MINUS)
+
+
 def whole(value: float | None) -> str:
     """A whole number with thousands separated."""
     return DASH if value is None else f"{value:,.0f}"

@@ -1,6 +1,6 @@
 """When the things of a study happened: the stored times that make sending twice the same as sending once."""
 
-from study.records import StudyRecord, TrialRecord, TrialState
+from study.records import Opening, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 
 
 def milliseconds(seconds: float) -> int:
@@ -15,21 +15,31 @@ def settled_at(record: StudyRecord, trial: TrialRecord) -> float:
     return trial.curve[-1].time if trial.curve else trial.started or record.created
 
 
-def selected_at(record: StudyRecord, arm: str) -> float:
-    """When the arm's best was frozen."""
-    return next((each.time for each in record.selections if each.arm == arm), record.created)
+def selected_at(record: StudyRecord, replicate: ReplicateRecord) -> float:
+    """When what the replicate repeats was frozen."""
+    chosen = (each.time for each in record.selections if each.sha256 == replicate.selection_sha256)
+    return next(chosen, record.created)
 
 
-def opened_at(record: StudyRecord, arm: str) -> float | None:
-    """The first opening of test: a later one must not repeat the points of the first with another time."""
-    return min((each.time for each in record.openings if each.arm == arm), default=None)
+def openings_of(record: StudyRecord, arm: str) -> list[Opening]:
+    """The openings of the arm's test split, in their order."""
+    return sorted((each for each in record.openings if each.arm == arm), key=lambda each: each.number)
+
+
+def opened_at(record: StudyRecord, replicate: ReplicateRecord) -> float | None:
+    """The first opening that covers the replicate: a later one must not repeat its points with another time."""
+    covering = (each.time for each in openings_of(record, replicate.arm) if replicate.index in each.replicates)
+    return next(covering, None)
 
 
 def is_done(record: StudyRecord, arm: str) -> bool:
     """True when nothing more will come: all replicates are through, or others were selected and this arm had none."""
-    if not any(each.arm == arm for each in record.selections):
-        return bool(record.selections)
-    replicates = [each for each in record.replicate_records if each.arm == arm]
+    trials = [each for each in record.trials if each.arm == arm]
+    if any(not each.state.is_final for each in trials):
+        return False
+    if record.current_selection(arm) is None:
+        return bool(record.selections and trials)  # an arm that an amendment added has no trials at first
+    replicates = record.current_replicates(arm)
     through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
     return len(through) == len(replicates) >= record.replicates
 

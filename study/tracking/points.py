@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord
-from study.tracking.moments import is_done, milliseconds, opened_at, selected_at, settled_at
+from study.tracking.moments import is_done, milliseconds, opened_at, openings_of, selected_at, settled_at
 
 _UNITS = ("trials", "epochs", "device_seconds")
 _HEADLINE = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
@@ -47,16 +47,19 @@ def study_points(record: StudyRecord) -> Iterator[Point]:
 
 
 def arm_points(record: StudyRecord, arm: str) -> Iterator[Point]:
-    """Best so far and cost after each charged trial, then what the replicates say."""
+    """Best so far and cost after each charged trial, then what the replicates say after each opening of test."""
     best, spent = -math.inf, Cost()
     trials = [trial for trial in record.trials if trial.arm == arm]
     for step, trial in enumerate(_charged(record, trials), start=1):
         spent += trial.cost
         best = max(best, selectable_mrr(trial))
         yield from _points({"best_mrr": best} | _charges(spent), step=step, time=settled_at(record, trial))
-    opened = opened_at(record, arm)
-    if opened is not None and is_done(record, arm):
-        yield from _replicate_statistics([each for each in record.replicate_records if each.arm == arm], time=opened)
+    openings = openings_of(record, arm)
+    for place, opening in enumerate(openings if is_done(record, arm) else openings[:-1], start=1):
+        covered = {index for each in openings[:place] for index in each.replicates}
+        replicates = [each for each in record.replicate_records if each.arm == arm and each.index in covered]
+        current = [each for each in replicates if each.selection_sha256 == opening.selection_sha256]
+        yield from _replicate_statistics(current, step=len(replicates), time=opening.time)
 
 
 def trial_points(record: StudyRecord, trial: TrialRecord) -> Iterator[Point]:
@@ -75,11 +78,11 @@ def replicate_points(record: StudyRecord, replicate: ReplicateRecord) -> Iterato
     """What it cost and reached on validation, and on test once that was opened; all at its best epoch."""
     if not replicate.state.is_final:
         return
-    step, opened = replicate.best_epoch or 0, opened_at(record, replicate.arm)
+    step, opened = replicate.best_epoch or 0, opened_at(record, replicate)
     values = _charges(replicate.cost) | _best_epoch(replicate.best_epoch)
     if replicate.valid_mrr is not None:
         values["best_mrr"] = replicate.valid_mrr
-    yield from _points(values, step=step, time=selected_at(record, replicate.arm))
+    yield from _points(values, step=step, time=selected_at(record, replicate))
     if opened is not None:
         tested = {f"test_{name}": value for name, value in replicate.test_metrics}
         yield from _points(tested, step=step, time=opened)
@@ -90,15 +93,15 @@ def selectable_mrr(trial: TrialRecord) -> float:
     return trial.best_mrr if trial.is_selectable and trial.best_mrr is not None else -math.inf
 
 
-def _replicate_statistics(replicates: Sequence[ReplicateRecord], *, time: float) -> Iterator[Point]:
+def _replicate_statistics(replicates: Sequence[ReplicateRecord], *, step: int, time: float) -> Iterator[Point]:
     """Mean and standard deviation over the replicates that were tested."""
     tested = [dict(each.test_metrics) for each in replicates if each.test_metrics]
     for name in _HEADLINE:
         values = [metrics[name] for metrics in tested if name in metrics]
         if values:
-            yield from _points({f"test_{name}_mean": fmean(values)}, step=len(tested), time=time)
+            yield from _points({f"test_{name}_mean": fmean(values)}, step=step, time=time)
         if len(values) > 1:
-            yield from _points({f"test_{name}_std": stdev(values)}, step=len(tested), time=time)
+            yield from _points({f"test_{name}_std": stdev(values)}, step=step, time=time)
 
 
 def _points(values: dict[str, float], *, step: int, time: float) -> Iterator[Point]:

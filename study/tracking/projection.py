@@ -85,6 +85,7 @@ def _runs(record: StudyRecord) -> Iterator[DesiredRun]:
 def _study_run(record: StudyRecord) -> DesiredRun:
     done = all(is_done(record, arm.name) for arm in record.arms)
     tags = {"study": record.name, "dataset": record.dataset, "stage": "study", "state": _state(done)}
+    tags |= {f"amendment.{each.number}": "; ".join(each.changes) for each in record.amendments}
     params: dict[str, Value] = {
         "spec_sha256": record.spec_sha256,
         "seed": record.seed,
@@ -112,10 +113,11 @@ def _study_run(record: StudyRecord) -> DesiredRun:
 def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
     done = is_done(record, arm.name)
     trials = [trial for trial in record.trials if trial.arm == arm.name]
-    chosen = next((each for each in record.selections if each.arm == arm.name), None)
+    chosen = record.current_selection(arm.name)
     own: dict[str, Value] = {
         "stage": "arm",
         "state": _state(done),
+        "stopped": next((each.reason for each in record.stops if each.arm == arm.name), None),
         "attempts": sum(trial.attempts for trial in trials),
         "best_trial": _best_trial(trials, chosen),
         "selection_sha256": chosen.sha256 if chosen else None,
@@ -158,14 +160,15 @@ def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord) -> DesiredRun:
 
 
 def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord) -> DesiredRun:
-    selected, opened = selected_at(record, arm.name), opened_at(record, arm.name)
-    chosen = next((each.trial for each in record.selections if each.arm == arm.name), None)
+    selected, opened = selected_at(record, replicate), opened_at(record, replicate)
+    chosen = next((each.trial for each in record.selections if each.sha256 == replicate.selection_sha256), None)
     winner = next((each for each in record.trials if (each.arm, each.number) == (arm.name, chosen)), None)
     own: dict[str, Value] = {
         "stage": "replicate",
         "state": replicate.state.value,
         "reason": replicate.reason or None,
         "replicate": replicate.index,
+        "selection_sha256": replicate.selection_sha256,
         "seed": replicate.seed,
     }
     return DesiredRun(

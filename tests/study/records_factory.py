@@ -6,7 +6,7 @@ global random state. Arms run side by side on a virtual clock, one trial after t
 
 Trial `number % 4` of each arm:  0 COMPLETE   1 PRUNED   2 FAIL   3 COMPLETE in its second attempt.
 The FAIL of an arm of `sce` diverged after two epochs, better than any other trial till then; that of an arm of
-`sans` ran out of memory before any epoch.
+`sans` ran out of memory before any validation, and is charged an epoch and the time until then.
 """
 
 import hashlib
@@ -84,13 +84,15 @@ def finished(
         budget=Cost(trials=trials),
         budget_unit="trials",
         replicates=replicates,
+        identical_errors=3,
+        pruning=(2, 3),
         environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "git": "0123abc"},
         created=CREATED,
         trials=records,
         selections=selections,
         replicate_records=tuple(replicate(chosen, index) for chosen in selections for index in range(replicates)),
         openings=tuple(
-            Opening(arm=s.arm, selection_sha256=s.sha256, time=end + 60.0) for s in selections if replicates
+            opening(chosen, replicates=tuple(range(replicates)), time=end + 60.0) for chosen in selections if replicates
         ),
     )
 
@@ -175,12 +177,13 @@ def trial(arm: Arm, number: int, *, epochs: int, offset: float = 0.0) -> TrialRe
         params=tuple(sorted(params(arm, number).items())),
         seed=1000 + number,
         random=number < 2,
+        epochs=epochs,
         best_mrr=best.mrr if best else None,
         best_epoch=best.epoch if best else None,
         attempts=2 if number % 4 == 3 else 1,
         failure=failure,
         reason=reason,
-        cost=_cost(measured),
+        cost=_cost(measured) if measured else Cost(trials=1, epochs=1, device_seconds=0.5),
         curve=measured,
         started=started,
         ended=started + length * EPOCH_SECONDS + 0.5,
@@ -258,6 +261,7 @@ def replicate(chosen: Selection, index: int) -> ReplicateRecord:
     return ReplicateRecord(
         arm=chosen.arm,
         index=index,
+        selection_sha256=chosen.sha256,
         seed=9000 + index,
         state=TrialState.COMPLETE,
         best_epoch=chosen.epoch,
@@ -266,6 +270,11 @@ def replicate(chosen: Selection, index: int) -> ReplicateRecord:
         cost=Cost(trials=1, epochs=chosen.epoch, device_seconds=chosen.epoch * EPOCH_SECONDS * 0.8),
         ranks_file=f"ranks/{chosen.arm}-{index}.parquet",
     )
+
+
+def opening(chosen: Selection, *, replicates: tuple[int, ...], time: float, number: int = 0) -> Opening:
+    """The test split, opened for these replicates of a selection."""
+    return Opening(arm=chosen.arm, number=number, selection_sha256=chosen.sha256, replicates=replicates, time=time)
 
 
 def nested(flat: Mapping[str, object]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 
 import optuna
@@ -16,7 +17,8 @@ from study.store import AttemptRecord, Registration, Store
 def save(record: StudyRecord, database: str) -> None:
     """Write everything of the record; `study.history.study_record` gives it back."""
     with closing(Store(database)) as store:
-        store.register_study(Registration(**{name: getattr(record, name) for name in Registration.__annotations__}))
+        registration = Registration(**{name: getattr(record, name) for name in Registration.__annotations__})
+        store.register_study(registration)
         with closing(Arms(database, record.name)):
             storage = optuna.storages.RDBStorage(database)
             for trial in record.trials:
@@ -29,6 +31,9 @@ def save(record: StudyRecord, database: str) -> None:
                 store.charge(record.name, "replicate", measurement)
         for opening in record.openings:
             store.record_opening(record.name, opening)
+        for amendment in record.amendments:
+            amended = replace(registration, spec=amendment.spec, spec_sha256=amendment.spec_sha256)
+            store.amend_study(amended, amendment, file=None)
 
 
 def _save_trial(record: StudyRecord, trial: TrialRecord, store: Store, storage: optuna.storages.RDBStorage) -> None:
@@ -53,6 +58,7 @@ def _optuna_trial(trial: TrialRecord, distributions: dict[str, BaseDistribution]
     told: dict[str, Value] = {
         "seed": trial.seed,
         "random": trial.random,
+        "epochs": trial.epochs,
         "best_mrr": trial.best_mrr,
         "best_epoch": trial.best_epoch,
     }

@@ -1,5 +1,6 @@
 """Trials in a real database: what is asked, told and read, in any order of crashes and failures."""
 
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -15,11 +16,11 @@ import pytest
 import sqlalchemy as sa
 
 from study import seeds
-from study.arms import Arms, Search
+from study.arms import Arms, Search, distributions
 from study.config import StudyConfig
 from study.database import sqlite_url
 from study.records import FailureClass, Outcome, TrialRecord, TrialState
-from study.space import compose_all
+from study.space import Space, compose_all
 from tests.study.study_files import config
 
 DONE = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
@@ -113,6 +114,51 @@ def test_asking_goes_on_alike_in_another_process_and_beside_other_arms(
     assert apart == together
 
 
+def test_tpe_asks_as_over_a_copy_made_anew(url: str, open_arms: Open) -> None:
+    """The formula: a fresh sampler over the arm's trials, read from the database, with a seed of the number."""
+    study = config(("trials: 4", "trials: 99"))
+    arms, space, rng = open_arms(url, study), compose_all(study)[ARM], random.Random(1)
+    running = [suggestion[0] for suggestion in (arms.ask(ARM), arms.ask(ARM))]  # the random part
+    storage = optuna.storages.RDBStorage(url)
+    pruned, failed = (Outcome(state=state) for state in (TrialState.PRUNED, TrialState.FAIL))
+    outcomes = [failed, pruned, pruned, DONE, DONE]  # while none is complete, TPE learns from the pruned ones
+    for turn in range(20):
+        expected = _anew(storage, study, space)
+        suggestion = arms.ask(ARM)
+        assert suggestion.params == expected
+        running.append(suggestion.number)
+        rng.shuffle(running)  # trials end in any order, and up to three run at once
+        while len(running) > rng.randrange(4):
+            number, outcome = running.pop(), rng.choice(outcomes[: 3 if turn < 12 else 5])
+            curve = [rng.random() for _ in range(rng.randrange(1, 4))]
+            for epoch, mrr in enumerate(curve, start=1):
+                arms.report(ARM, number, epoch, mrr)
+            arms.tell(ARM, number, outcome, (max(curve), 1))
+        if rng.random() < 0.1:
+            arms = open_arms(url, study)  # another driver goes on
+    storage.engine.dispose()
+    assert {trial.state for trial in arms.trials(ARM)} >= {outcome.state for outcome in outcomes}
+
+
+def test_a_trial_that_was_never_written_leaves_no_trace(url: str, open_arms: Open) -> None:
+    study = config()
+    arms = open_arms(url, study)
+    play(arms, ARM, 4)
+
+    def interrupt(_: object, __: object, statement: str, *___: object) -> None:
+        if statement.startswith("INSERT INTO trials"):
+            raise KeyboardInterrupt
+
+    sa.event.listen(arms._storage.engine, "before_cursor_execute", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        arms.ask(ARM)
+    sa.event.remove(arms._storage.engine, "before_cursor_execute", interrupt)
+    storage = optuna.storages.RDBStorage(url)
+    expected = _anew(storage, study, compose_all(study)[ARM])
+    storage.engine.dispose()
+    assert arms.ask(ARM).params == expected
+
+
 def test_trials_that_run_at_once_are_not_the_same(url: str, open_arms: Open) -> None:
     arms = open_arms(url)
     play(arms, ARM, 3)
@@ -140,7 +186,7 @@ def test_what_is_told_is_what_is_read(url: str, open_arms: Open) -> None:
         (Outcome(state=TrialState.FAIL, failure=FailureClass.MEMORY, reason="out of memory"), None),
     ]
     for outcome, best in outcomes:
-        number, params, seed = arms.ask(ARM)
+        number, params, seed, epochs = arms.ask(ARM, most=2)
         for epoch, mrr in ((1, 0.1), (2, 0.2)):
             assert arms.report(ARM, number, epoch, mrr)
         arms.tell(ARM, number, outcome, best)
@@ -148,6 +194,7 @@ def test_what_is_told_is_what_is_read(url: str, open_arms: Open) -> None:
         assert (record.state, record.failure, record.reason) == (outcome.state, outcome.failure, outcome.reason)
         assert (record.best_mrr, record.best_epoch) == (best or (None, None))
         assert (dict(record.params), record.seed, record.number) == (params, seed, number)
+        assert record.epochs == epochs == 2, "less than its own three"
         assert record.started is not None
         assert record.ended is not None
         assert record.started <= record.ended
@@ -192,7 +239,8 @@ def test_studies_of_one_database_do_not_meet(url: str, open_arms: Open) -> None:
 def test_what_runs_is_issued_again_with_its_params_and_seed(url: str, open_arms: Open) -> None:
     arms = open_arms(url)
     play(arms, ARM, 1)
-    running = (arms.ask(ARM), arms.ask(ARM))
+    running = (arms.ask(ARM), arms.ask(ARM, most=1))
+    assert [each.epochs for each in running] == [3, 1]
     assert open_arms(url).running(ARM) == running
     assert open_arms(url).reconcile(ARM) == running
 
@@ -281,6 +329,16 @@ def test_sqlite_is_opened_for_many_small_commits(url: str, open_arms: Open) -> N
     with open_arms(url)._storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+
+
+def _anew(storage: optuna.storages.RDBStorage, study: StudyConfig, space: Space) -> dict[str, Any]:
+    """What TPE asks next over the arm's trials as they lie in the database."""
+    trials = storage.get_all_trials(storage.get_study_id_from_name(f"small/{ARM}"))
+    seed = seeds.derive(study.seed, ARM, len(trials), "sampler") & 0xFFFFFFFF
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, study.search.first))
+    copy = optuna.create_study(direction="maximize", sampler=sampler)
+    copy.add_trials(trial for trial in trials if trial.state != optuna.trial.TrialState.FAIL)
+    return copy.ask(distributions(space)).params
 
 
 def _trials(url: str) -> int:

@@ -1,88 +1,186 @@
-"""The ledger under any interleaving: never over budget, fair at any moment, exact at the end."""
+"""The ledger under any interleaving, in all three units: never over budget, fair at any moment, used up at the end."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.budget import Ledger, Stake
-from study.records import Cost
+from study.budget import Ledger, Stake, amount
+from study.records import Cost, Dimension, SpaceCard
+from tests.study import records_factory
 
-ARMS = ("a.ns", "b.ns", "c.sce")
+MOST = {"a.ns": 4, "b.ns": 7, "c.sce": 10}  # epochs of a trial
+ARMS = tuple(MOST)
+Key = tuple[str, int]
 
 
 @dataclass
-class Database:
-    """What survives a kill: every trial with its state and its charges."""
+class Machine:
+    """Starts, charges and ends trials as a driver does; the stakes are what survives a kill."""
 
-    trials: dict[tuple[str, int], Stake] = field(default_factory=dict)
+    unit: str
+    budget: float
+    width: int
+    stakes: dict[Key, Stake] = field(default_factory=dict)
+    known: dict[Key, float] = field(default_factory=dict)  # the longest interval when that of a trial began
+    surprise: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # ... and by how much it was longer
+    worth: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ARMS, 0.0))  # of an arm's last start
+    given_back: dict[Key, float] = field(default_factory=lambda: defaultdict(float))  # by others since then
 
-    def ledger(self, budget: int) -> Ledger:
-        ledger = Ledger(arms=ARMS, budget=Cost(trials=budget), unit="trials")
-        for stake in self.trials.values():
-            ledger.put(stake)
-        return ledger
+    def __post_init__(self) -> None:
+        self.revive()
 
-    def running(self) -> list[tuple[str, int]]:
-        return [key for key, stake in self.trials.items() if stake.running]
+    def revive(self) -> None:
+        """Another driver, from what the database knows."""
+        budget = Cost(**{self.unit: self.budget})  # type: ignore[arg-type]
+        self.ledger = Ledger(arms=ARMS, budget=budget, unit=self.unit, epochs=MOST)
+        for stake in self.stakes.values():
+            self.ledger.put(stake)
 
-    def count(self, arm: str) -> int:
-        return sum(1 for name, _ in self.trials if name == arm)
+    @property
+    def running(self) -> list[Key]:
+        return [key for key, stake in self.stakes.items() if stake.running]
+
+    def do(self, action: str, pick: int, seconds: float) -> None:
+        before = {arm: self.ledger.committed(arm) for arm in ARMS}
+        running = self.running
+        if action == "kill driver":
+            self.revive()
+        elif action == "start" and len(running) < self.width:
+            self.start()
+        elif action in {"charge", "finish", "fail"} and running:
+            getattr(self, action)(running[pick % len(running)], 1 + pick, seconds)
+        for arm in ARMS:  # a lost worker changes nothing: its trial stays reserved
+            for other in ARMS:
+                self.given_back[arm, other] += max(0.0, before[other] - self.ledger.committed(other))
+
+    def start(self) -> bool:
+        arm = self.ledger.next_arm()
+        if arm is None:
+            return False
+        before = {each: self.ledger.committed(each) for each in ARMS}
+        whole = {each: self.whole_trial(each) for each in ARMS}
+        number = sum(1 for name, _ in self.stakes if name == arm)
+        given = min(MOST[arm], int(self.ledger.remaining(arm))) if self.unit == "epochs" else MOST[arm]
+        self.put(Stake(arm=arm, trial=number, epochs=given))
+        self.known[arm, number] = self.longest(arm)
+        self.worth[arm] = self.ledger.committed(arm) - before[arm]
+        self.given_back |= {(arm, other): 0.0 for other in ARMS}
+        assert all(before[arm] <= before[each] for each in ARMS if before[each] + whole[each] <= self.budget)
+        return True
+
+    def whole_trial(self, arm: str) -> float:
+        costs = [stake.cost.device_seconds for (name, _), stake in self.stakes.items() if name == arm]
+        seconds = max(costs, default=0.0) or self.budget
+        return {"trials": 1.0, "epochs": float(MOST[arm]), "device_seconds": seconds}[self.unit]
+
+    def charge(self, key: Key, epochs: int, seconds: float) -> None:
+        """A validation; what the budget does not let go on ends, and so does what has no epochs left."""
+        stake = self.stakes[key]
+        epochs = min(epochs, stake.epochs - stake.cost.epochs)
+        self.surprise[key[0]] += max(0.0, seconds - self.known[key])
+        self.put(stake.charged(Cost(epochs=epochs, device_seconds=seconds)))
+        self.known[key] = self.longest(key[0])
+        if self.stakes[key].cost.epochs == stake.epochs or not self.ledger.lets_go_on(key[0]):
+            self.put(replace(self.stakes[key], running=False))
+
+    def finish(self, key: Key, epochs: int, seconds: float) -> None:
+        """Early stopping or pruning, at a validation."""
+        self.charge(key, epochs, seconds)
+        self.put(replace(self.stakes[key], running=False))
+
+    def fail(self, key: Key, epochs: int, seconds: float) -> None:
+        """As `finish`, with a charge that no validation carries; a trial that lasted is not charged for its end."""
+        if self.stakes[key].cost.epochs and epochs % 2:
+            self.put(replace(self.stakes[key], running=False))
+        else:
+            self.finish(key, epochs, seconds)
+
+    def put(self, stake: Stake) -> None:
+        self.stakes[stake.arm, stake.trial] = stake
+        self.ledger.put(stake)
+
+    def spent(self, arm: str) -> float:
+        return amount(self.ledger.spent(arm), self.unit)
+
+    def longest(self, arm: str) -> float:
+        return max((stake.interval for (name, _), stake in self.stakes.items() if name == arm), default=0.0)
 
 
+UNITS = st.one_of(
+    st.tuples(st.just("trials"), st.integers(1, 6)),
+    st.tuples(st.just("epochs"), st.integers(1, 60)),
+    st.tuples(st.just("device_seconds"), st.integers(1, 60)),
+)
+NAMES = ["start", "start", "charge", "finish", "fail", "lose worker", "kill driver"]
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["start", "finish", "fail", "charge", "lose worker", "kill driver"]), st.integers(0, 99)),
-    max_size=120,
+    st.tuples(st.sampled_from(NAMES), st.integers(0, 99), st.sampled_from([0.5, 1.0, 2.5, 8.0])), max_size=120
 )
 
 
-@given(budget=st.integers(1, 6), width=st.integers(1, 5), actions=ACTIONS)
-def test_no_interleaving_overshoots_or_favours_an_arm(budget: int, width: int, actions: list[tuple[str, int]]) -> None:
-    database = Database()
-    ledger = database.ledger(budget)
-    for action, pick in actions:
-        ledger = apply(database, ledger, action, pick, budget=budget, width=width)
-        counts = [database.count(arm) for arm in ARMS]
-        assert max(counts) <= budget
-        assert max(counts) - min(counts) <= 1
-        assert [ledger.committed(arm) for arm in ARMS] == counts
+@given(declared=UNITS, width=st.integers(1, 5), actions=ACTIONS)
+def test_no_interleaving_overshoots(
+    declared: tuple[str, int], width: int, actions: list[tuple[str, int, float]]
+) -> None:
+    machine = Machine(*declared, width=width)
+    for action in actions:
+        machine.do(*action)
+        for arm in ARMS:
+            if machine.unit == "device_seconds":  # as far as an interval is longer than all before it
+                assert machine.spent(arm) <= machine.budget + machine.surprise[arm]
+            else:
+                assert machine.ledger.committed(arm) <= machine.budget
 
 
-@given(budget=st.integers(1, 6), actions=ACTIONS)
-def test_every_budget_is_used_whole(budget: int, actions: list[tuple[str, int]]) -> None:
-    database = Database()
-    ledger = database.ledger(budget)
-    for action, pick in actions:
-        ledger = apply(database, ledger, action, pick, budget=budget, width=2)
-    while (arm := ledger.next_arm()) is not None:
-        start(database, ledger, arm)
-    assert {arm: database.count(arm) for arm in ARMS} == dict.fromkeys(ARMS, budget)
-    assert ledger.parity()["trials"] == 1.0
+@given(budget=st.integers(1, 60), actions=ACTIONS)
+def test_one_trial_at_a_time_overshoots_by_less_than_an_interval(
+    budget: int, actions: list[tuple[str, int, float]]
+) -> None:
+    machine = Machine("device_seconds", budget, width=1)
+    for action in actions:
+        machine.do(*action)
+        assert all(machine.spent(arm) < budget + (machine.longest(arm) or 1) for arm in ARMS)
 
 
-def apply(database: Database, ledger: Ledger, action: str, pick: int, *, budget: int, width: int) -> Ledger:
-    running = database.running()
-    if action == "kill driver":
-        return database.ledger(budget)
-    if action == "start" and len(running) < width and (arm := ledger.next_arm()) is not None:
-        start(database, ledger, arm)
-    elif action != "start" and running:
-        key = running[pick % len(running)]
-        stake = database.trials[key]
-        if action == "charge":
-            stake = replace(stake, cost=stake.cost + Cost(epochs=1 + pick, device_seconds=0.5))
-        elif action in ("finish", "fail"):
-            stake = replace(stake, running=False)
-        database.trials[key] = stake  # a lost worker changes nothing: the trial stays reserved
-        ledger.put(stake)
-    return ledger
+@given(declared=UNITS, width=st.integers(1, 5), actions=ACTIONS)
+def test_at_any_moment_an_arm_is_ahead_by_one_trial_and_what_others_gave_back(
+    declared: tuple[str, int], width: int, actions: list[tuple[str, int, float]]
+) -> None:
+    machine = Machine(*declared, width=width)
+    for action in actions:
+        machine.do(*action)
+        if machine.unit == "device_seconds":
+            continue  # Machine.start has seen that the arm with the least went first
+        committed = {arm: machine.ledger.committed(arm) for arm in ARMS}
+        for arm in ARMS:
+            for other in ARMS:
+                worth = max(machine.worth[arm], machine.whole_trial(other))
+                assert committed[arm] - committed[other] <= worth + machine.given_back[arm, other]
 
 
-def start(database: Database, ledger: Ledger, arm: str) -> None:
-    stake = Stake(arm=arm, trial=database.count(arm), running=True, cost=Cost(trials=1))
-    database.trials[arm, stake.trial] = stake
-    ledger.put(stake)
+@given(declared=UNITS, width=st.integers(1, 5), actions=ACTIONS, pick=st.integers(0, 99))
+def test_every_budget_is_used_up(
+    declared: tuple[str, int], width: int, actions: list[tuple[str, int, float]], pick: int
+) -> None:
+    machine = Machine(*declared, width=width)
+    for action in actions:
+        machine.do(*action)
+    while machine.running or machine.ledger.next_arm() is not None:
+        while len(machine.running) < width and machine.start():
+            pass
+        running = machine.running
+        machine.do(("charge", "finish", "fail")[pick % 3], pick % 7, 1.0)
+        pick += 1
+        assert running, "with nothing running, an arm starts or all are full"
+    for arm in ARMS:
+        if machine.unit == "device_seconds":
+            assert machine.budget - machine.longest(arm) < machine.spent(arm)
+        else:
+            assert machine.spent(arm) == machine.budget
+    if machine.unit != "device_seconds":
+        assert machine.ledger.parity()[machine.unit] == 1.0
 
 
 def test_ties_go_to_the_arm_named_first() -> None:
@@ -90,17 +188,66 @@ def test_ties_go_to_the_arm_named_first() -> None:
     order = []
     while (arm := ledger.next_arm()) is not None:
         order.append(arm)
-        ledger.put(Stake(arm=arm, trial=len(order), running=True, cost=Cost(trials=1)))
+        ledger.put(Stake(arm=arm, trial=len(order)))
     assert order == [*ARMS, *ARMS]
 
 
-def test_an_epoch_budget_reserves_what_a_running_trial_has_not_charged_yet() -> None:
-    ledger = Ledger(arms=["a"], budget=Cost(epochs=10), unit="epochs", reservation=Cost(epochs=6))
-    ledger.put(Stake(arm="a", trial=0, running=True, cost=Cost(trials=1, epochs=2)))
+def test_epochs_reserve_what_a_running_trial_was_given_and_the_last_trial_is_given_what_is_left() -> None:
+    ledger = Ledger(arms=["a"], budget=Cost(epochs=10), unit="epochs", epochs={"a": 6})
+    running = Stake(arm="a", trial=0, epochs=6)
+    ledger.put(running.charged(Cost(epochs=2)))
     assert ledger.committed("a") == 6
-    assert ledger.next_arm() is None
-    ledger.put(Stake(arm="a", trial=0, running=False, cost=Cost(trials=1, epochs=4)))
+    assert ledger.next_arm() is None, "four epochs are less than a trial, and one is running"
+    ledger.put(replace(running.charged(Cost(epochs=5)), running=False))
     assert ledger.next_arm() == "a"
+    assert ledger.remaining("a") == 5
+
+
+def test_in_device_seconds_every_arm_is_measured_before_one_starts_a_second_trial() -> None:
+    ledger = Ledger(arms=["a", "b"], budget=Cost(device_seconds=10), unit="device_seconds")
+    first, second = Stake(arm="a", trial=0), Stake(arm="b", trial=0)
+    ledger.put(first)
+    assert ledger.committed("a") == 10, "nobody knows what a trial is worth"
+    assert ledger.next_arm() == "b"
+    ledger.put(second)
+    ledger.put(first.charged(Cost(device_seconds=2)))
+    assert ledger.committed("a") == 4, "what it took, and another interval"
+    assert ledger.next_arm() is None, "b has measured nothing"
+    ledger.put(second.charged(Cost(device_seconds=1)))
+    assert ledger.next_arm() == "b", "two against four"
+
+
+def test_device_seconds_let_go_on_what_fits_and_reserve_a_trial_like_the_longest() -> None:
+    ledger = Ledger(arms=["a"], budget=Cost(device_seconds=20), unit="device_seconds")
+    long, short = Stake(arm="a", trial=0), Stake(arm="a", trial=1)
+    for _ in range(3):
+        long = long.charged(Cost(device_seconds=2))
+    ledger.put(replace(long, running=False))
+    ledger.put(short)
+    assert ledger.committed("a") == 12, "six, and as much again"
+    ledger.put(Stake(arm="a", trial=2))
+    assert ledger.next_arm() is None, "two seconds remain, a trial takes six"
+    ledger.put(short.charged(Cost(device_seconds=9)))
+    assert not ledger.lets_go_on("a"), "fifteen are used, and two intervals of nine do not fit"
+
+
+def test_a_stopped_arm_starts_nothing() -> None:
+    ledger = Ledger(arms=["a", "b"], budget=Cost(trials=2), unit="trials")
+    assert ledger.stop("a")
+    assert not ledger.stop("a"), "it was stopped before"
+    assert ledger.next_arm() == "b"
+
+
+def test_the_stake_of_a_record_is_the_stake_of_its_events() -> None:
+    record = records_factory.trial(records_factory.arm("complex", "sce"), 0, epochs=4)
+    curve = tuple(replace(each, device_seconds=each.epoch / 4) for each in record.curve)
+    record = replace(record, curve=curve, cost=Cost(trials=1, epochs=6, device_seconds=8.0))
+    stake = Stake(arm="complex.sce", trial=0, epochs=4)
+    for each in curve:
+        stake = stake.charged(Cost(epochs=each.epochs, device_seconds=each.device_seconds))
+    stake = stake.charged(Cost(epochs=2, device_seconds=5.5))
+    assert Stake.of(record) == replace(stake, running=False)
+    assert stake.interval == 5.5
 
 
 def test_parity_is_the_largest_over_the_smallest_spending() -> None:
@@ -109,6 +256,22 @@ def test_parity_is_the_largest_over_the_smallest_spending() -> None:
     assert ledger.parity() == {"trials": float("inf"), "epochs": float("inf"), "device_seconds": float("inf")}
     ledger.put(Stake(arm="b", trial=0, running=False, cost=Cost(trials=1, epochs=20, device_seconds=1.0)))
     assert ledger.parity() == {"trials": 1.0, "epochs": 1.5, "device_seconds": 2.0}
+
+
+def test_the_most_epochs_of_a_space_are_the_highest_that_it_gives() -> None:
+    path = "training.max_epochs"
+    for tuned, most in (
+        ((Dimension(path=path, kind="int", low=10, high=50),), 50),
+        ((Dimension(path=path, kind="categorical", choices=(20, 80, 40)),), 80),
+        ((), 30),
+    ):
+        card = SpaceCard(arm="a", tuned=tuned, fixed=((path, 30),) if not tuned else ())
+        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs")
+        ledger.put(Stake(arm="a", trial=0, epochs=101 - most))
+        assert ledger.next_arm() is None, "one epoch less than a trial remains"
+        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs")
+        ledger.put(Stake(arm="a", trial=0, epochs=100 - most))
+        assert ledger.next_arm() == "a"
 
 
 def test_a_budget_must_be_positive() -> None:

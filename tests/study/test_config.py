@@ -25,7 +25,7 @@ BAD = [
         "dataset: synthetic",
         "dataset: fb15k237",
         "dataset",
-        "dataset: unknown data set or folder 'fb15k237' (known: fb15k-237, wn18rr, synthetic; did you mean 'fb",
+        "dataset: unknown data set or folder 'fb15k237' (known: fb15k-237, wn18rr, codex-s, ",
     ),
     ("    - complex\n", "    - compleks\n", "- compleks", "arms.models[0]: unknown model 'compleks' (known: rescal,"),
     ("[sce, {", "[scs, {", "losses", "arms.losses[0]: unknown loss 'scs' (known: ns, ns_freq, sans, sce,"),
@@ -45,7 +45,9 @@ BAD = [
     ("trials: 4", "trials: 2.5", "budget", "budget.trials: must be an integer, got 2.5"),
     ("{trials: 4}", "{}", "budget", "budget: must be one of trials, epochs, device_seconds, got None"),
     ("{trials: 4}", "{trials: 4, epochs: 9}", "budget", "budget: must be one of trials, epochs, device_seconds, got"),
-    ("{trials: 4}", "{epochs: 9}", "budget", "budget.epochs: must be budget.trials, got epochs: that unit is not"),
+    ("trials: 4", "epochs: 0", "budget", "budget.epochs: must be > 0, got 0"),
+    ("trials: 4", "device_seconds: -0.5", "budget", "budget.device_seconds: must be > 0, got -0.5"),
+    ("replicates: 2", "failures: {identical_errors: 0}", "failures", "failures.identical_errors: must be >= 1 or null"),
     ("random_trials: 2", "random_trials: 5", "search", "search.random_trials: must be <= budget.trials (4), got 5"),
     ("random_trials: 2", "random_trials: 0", "search", "search.random_trials: must be >= 1, got 0"),
     ("sampler: tpe", "sampler: gp", "search", "search.sampler: must be one of 'tpe', 'random', got 'gp'"),
@@ -136,6 +138,32 @@ def test_what_may_be_left_out() -> None:
     study = parse_study(text, "a.yaml")
     assert (study.seed, study.replicates, study.pruning) == (0, 5, None)
     assert [study.search.is_random(number) for number in (9, 10)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("unit", "budget"),
+    [("trials: 4", Cost(trials=4)), ("epochs: 90", Cost(epochs=90)), ("device_seconds: 2", Cost(device_seconds=2.0))],
+)
+def test_a_budget_counts_in_one_unit(unit: str, budget: Cost) -> None:
+    study = config(("trials: 4", unit))
+    assert (study.budget, study.budget_unit) == (budget, unit.split(":", maxsplit=1)[0])
+
+
+@pytest.mark.parametrize("share", ["cpus_per_trial: 0.5", "gpus_per_trial: 0.25"])
+def test_seconds_of_a_shared_device_are_no_budget(share: str) -> None:
+    shared = ("cpus_per_trial: 1", share)
+    assert config(shared).budget_unit == "trials"
+    key, value = share.split(": ")
+    sentence = rf"resources\.{key}: must be whole where budget is device_seconds, got {value}$"
+    with pytest.raises(StudyFileError, match=sentence):
+        config(shared, ("trials: 4", "device_seconds: 60"))
+
+
+def test_identical_errors_are_three_or_any_number_or_never() -> None:
+    assert config().identical_errors == 3
+    for said, limit in (("7", 7), ("null", None)):
+        study = config(("replicates: 2", f"replicates: 2\nfailures: {{identical_errors: {said}}}"))
+        assert study.identical_errors == limit
 
 
 def test_a_random_search_is_random_to_the_end() -> None:

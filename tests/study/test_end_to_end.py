@@ -262,7 +262,7 @@ def test_the_report_is_written_and_status_tells_the_end(story: Story) -> None:
     code, said = story.home.finish("status", "lives")
     assert code == 0
     assert "no driver is running\n" in said
-    assert said.count("2 COMPLETE of 2") == 2
+    assert said.count("2 spent, 0 reserved of 2 trials") == 2
     assert said.count("1 COMPLETE, 1 tested of 1") == 2
 
 

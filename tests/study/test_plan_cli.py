@@ -60,6 +60,43 @@ def test_a_tuned_number_of_epochs_counts_with_its_highest(
     assert "Epochs: 1200 at most." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("budget", "lines"),
+    [
+        (
+            "epochs: 10",
+            [
+                "Budget of each arm: 10 epochs; of its trials the first 2 drawn alike in all arms, then tpe.",
+                "Trainings: at least 4 arms x 4 trials + 4 arms x 2 replicates = at least 24.",
+                "Epochs: 64 at most.",
+            ],
+        ),
+        (
+            "device_seconds: 90.5",
+            [
+                "Budget of each arm: 90.5 device-seconds; of its trials the first 2 drawn alike in all arms, then tpe.",
+                "Trainings: at least 4 arms x 1 trials + 4 arms x 2 replicates = at least 12.",
+                "Device-seconds: 4 arms x 90.5 = 362, and 24 epochs of replicates at most.",
+            ],
+        ),
+    ],
+)
+def test_a_plan_speaks_of_the_budget_in_its_unit(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, budget: str, lines: list[str]
+) -> None:
+    write(nothing_written, changed(("trials: 4", budget)))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert set(lines) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_where_an_epochs_budget_ends_a_trial_is_no_value_to_tune(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, changed(("  model.dim: 32\n", "  model.dim: 32\n  training.stop_epoch: 2\n")))
+    assert study(monkeypatch, "plan", "small.yaml") == 2
+    assert "fixed.training.stop_epoch: must be left to the study" in capsys.readouterr().err
+
+
 def test_built_in_studies_have_plans(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     assert study(monkeypatch, "plan", "demo") == 0
     assert "study demo: data set synthetic" in capsys.readouterr().out

@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from study.records import (
     Arm,
+    ArmStop,
     Cost,
     Dimension,
     FailureClass,
@@ -28,7 +30,7 @@ from study.records import (
 from study.report import build
 from tests.study import records_factory as factory
 
-FILES = ("index.html", "arms.csv", "trials.csv", "replicates.csv", "curves.csv", "record.json")
+FILES = ("index.html", "arms.csv", "trials.csv", "replicates.csv", "curves.csv", "timeline.csv", "record.json")
 VOID = {"meta", "br", "wbr", "link", "img", "hr"}
 HOSTILE = "<script>alert(\"1\")</script> & 'x'"
 
@@ -218,19 +220,187 @@ def test_running_trials_withhold_the_comparison_even_when_charges_are_equal(
 def test_an_arm_that_spent_nothing_makes_the_factor_infinite(page: Callable[[StudyRecord], Node]) -> None:
     parsed = page(without_trials(bare(factory.finished()), "transe.sce", above=-1))
     assert "the largest charge over the smallest is ∞." in verdict(parsed).text
-    factors = parsed.section("budget").find("tfoot")[0].find("td", class_="n declared")
+    factors = parsed.section("budget").find("tfoot")[0].find("td", class_="n declared broken")
     assert [cell.text for cell in factors] == ["∞"]
 
 
 def test_the_verdict_reads_the_declared_unit_only(page: Callable[[StudyRecord], Node]) -> None:
-    record = factory.finished()  # its arms spent 16 and 14 epochs
+    record = factory.finished()  # its arms spent 16 and 15 epochs
     unequal = replace(record, budget=Cost(epochs=16), budget_unit="epochs")
     node = verdict(page(unequal))
-    assert "of 16 epochs; the largest charge over the smallest is 1.14." in node.text
+    assert "of 16 epochs; the largest charge over the smallest is 1.07." in node.text
     assert len(node.find("li")) == 2
-    seconds = replace(record, trials=tuple(replace(t, cost=replace(t.cost, device_seconds=2.5)) for t in record.trials))
-    seconds = replace(seconds, budget=Cost(device_seconds=10.1), budget_unit="device_seconds")
-    assert verdict(page(seconds)).text.endswith("its budget of 10.1 device-seconds, to within 5 %.")
+
+
+def epochs_record(left: int) -> StudyRecord:
+    """A budget of 16 epochs of which two arms leave so many."""
+    record = factory.finished()
+    last = {
+        arm.name: [t.number for t in record.trials if t.arm == arm.name and t.cost.epochs][-1] for arm in record.arms
+    }
+    spent = {name: sum(t.cost.epochs for t in record.trials if t.arm == name) for name in last}
+    return replace(
+        record,
+        trials=tuple(
+            replace(t, cost=replace(t.cost, epochs=t.cost.epochs + 16 - left - spent[t.arm]))
+            if t.number == last[t.arm] and spent[t.arm] < 16
+            else t
+            for t in record.trials
+        ),
+        budget=Cost(epochs=16),
+        budget_unit="epochs",
+    )
+
+
+def test_epochs_end_exactly_or_withhold_the_comparison(page: Callable[[StudyRecord], Node]) -> None:
+    assert verdict(page(epochs_record(0))).text.endswith("its budget of 16 epochs, all of it and no more.")
+    node = verdict(page(epochs_record(1)))
+    assert "the largest charge over the smallest is 1.07." in node.text
+    assert "complex.sans fell short: 15 of 16 epochs (93.8 %)" in [item.text for item in node.find("li")]
+
+
+def seconds_record(*spent: float, interval: float) -> StudyRecord:
+    """Arms of one trial each that cost these device-seconds, validated every `interval`; 10 are declared."""
+    record = factory.finished()
+    firsts = [next(t for t in record.trials if t.arm == arm.name) for arm in record.arms]
+    trials = tuple(
+        replace(
+            t,
+            cost=replace(t.cost, device_seconds=cost),
+            curve=tuple(
+                replace(t.curve[0], epoch=i, device_seconds=min(interval, cost - i * interval))
+                for i in range(int(cost / interval))
+            ),
+        )
+        for t, cost in zip(firsts, spent, strict=True)
+    )
+    return replace(record, trials=trials, budget=Cost(device_seconds=10.0), budget_unit="device_seconds")
+
+
+def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRecord], Node]) -> None:
+    node = verdict(page(seconds_record(10.4, 9.5, 10.0, 9.9, interval=0.5)))
+    assert node.text == (
+        "Fair: each of the 4 arms spent its budget of 10 device-seconds, to within one validation interval: "
+        "the furthest ended 0.5 device-seconds (5 %) away."
+    )
+    coarse = page(seconds_record(10.4, 9.5, 10.0, 9.9, interval=0.6)).find("ul", id="notices")[0].text
+    assert (
+        "A validation interval takes up to 6 % of the budget, and device-seconds are equal only to within it" in coarse
+    )
+    node = verdict(page(seconds_record(10.4, 9.4, 10.0, 9.9, interval=0.5)))
+    assert [item.text for item in node.find("li")] == ["complex.sans fell short: 9.4 of 10 device-seconds (94 %)"]
+    node = verdict(page(seconds_record(10.4, 9.5, 10.0, 10.6, interval=0.5)))
+    assert [item.text for item in node.find("li")] == ["transe.sans overspent: 10.6 of 10 device-seconds (106 %)"]
+
+
+def test_an_interval_is_that_of_its_own_arm_and_counts_what_was_never_measured(
+    page: Callable[[StudyRecord], Node],
+) -> None:
+    record = seconds_record(10.0, 9.0, 10.0, 10.0, interval=0.5)
+    assert "withheld" in verdict(page(record)).text
+    short = record.trials[1]
+    unmeasured = replace(short, curve=short.curve[:16])  # a last second that ended in no validation
+    trials = (record.trials[0], unmeasured, *record.trials[2:])
+    assert verdict(page(replace(record, trials=trials))).text.startswith("Fair")
+
+
+# ---- arms that were stopped
+
+
+def stopped(record: StudyRecord, arm: str, *, above: int) -> StudyRecord:
+    reason = f"ZeroDivisionError: division by zero (sce.py:41) {HOSTILE}"
+    return replace(without_trials(bare(record), arm, above=above), stops=(ArmStop(arm=arm, errors=3, reason=reason),))
+
+
+def test_a_stopped_arm_is_named_in_banner_and_outcomes(page: Callable[[StudyRecord], Node], tmp_path: Path) -> None:
+    parsed = page(stopped(factory.finished(), "transe.sce", above=1))
+    items = [item.text for item in verdict(parsed).find("li")]
+    assert items == ["transe.sce fell short, stopped by identical errors: 2 of 4 trials (50 %)"]
+    assert "transe.sce got no more trials after 3 identical errors." in parsed.find("ul", id="notices")[0].text
+    stops = parsed.section("outcomes").find("table")[1].rows()
+    assert stops[1][:2] == ["transe.sce", "3"]
+    assert "division by zero (sce.py:41)" in stops[1][2]
+    assert not parsed.find("script")
+    states = {row["arm"]: row["budget_completion"] for row in rows(tmp_path / "arms.csv")}
+    assert states == {arm: "stopped" if arm == "transe.sce" else "done" for arm in states}
+
+
+def test_a_stop_after_the_whole_budget_withholds_nothing(page: Callable[[StudyRecord], Node]) -> None:
+    parsed = page(stopped(factory.finished(), "transe.sce", above=3))
+    assert verdict(parsed).attributes["class"] == "verdict fair"
+    assert "transe.sce got no more trials" in parsed.find("ul", id="notices")[0].text
+
+
+# ---- fair at every moment
+
+
+def test_the_largest_distance_between_arms_is_said_and_drawn(
+    page: Callable[[StudyRecord], Node], tmp_path: Path
+) -> None:
+    parsed = page(factory.finished())  # arms start a quarter of a second apart
+    budget = parsed.section("budget")
+    assert "The arms were never further apart than 1 trial: 0 s after the first trial started, " in budget.text
+    assert [figure.find("figcaption")[0].text for figure in budget.find("figure")] == [
+        "Charged + reserved trials",
+        "Largest distance between two arms, in trials' worth",
+    ]
+    assert len(budget.find("path", class_="curve thin")) == 4
+    moments = rows(tmp_path / "timeline.csv")
+    assert len(moments) == 16  # each trial once, when it starts
+    assert {row["event"] for row in moments} == {"started"}
+    assert max(float(row["gap"]) for row in moments) == 1.0
+
+
+def test_one_arm_alone_is_never_ahead(page: Callable[[StudyRecord], Node]) -> None:
+    budget = page(only_one_arm(factory.finished())).section("budget")
+    assert "further apart" not in budget.text
+    assert len(budget.find("figure")) == 1
+
+
+# ---- rungs
+
+
+def test_rungs_are_correlated_with_the_end(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished(trials=24, epochs=6)
+    section = page(record).section("pruning")
+    table = {(row[0], row[1]): row[2:] for row in section.find("table")[0].rows()[1:]}
+    complete = [t for t in record.trials if t.arm == "complex.sce" and t.state is TrialState.COMPLETE]
+    best = [[max(m.mrr for m in t.curve if m.epoch <= epoch) for t in complete] for epoch in (2, 6)]
+    tau = scipy.stats.kendalltau(*best).statistic
+    assert table["complex.sce", "2"][1:3] == ["12", f"{tau:.2f}"]
+    assert table["complex.sce", "2"][0] == "24"  # all trials of the arm were validated there
+    assert "those that were pruned are missing from it" in section.text
+    assert ("complex.sce", "6") not in table  # no trial went on from there
+
+
+def test_rungs_without_agreement_do_not_license_pruning(page: Callable[[StudyRecord], Node]) -> None:
+    few = page(factory.finished(trials=8))
+    assert "does not license pruning: fewer than 10 trials" in few.section("pruning").text
+    notices = few.find("ul", id="notices")[0].text
+    assert "The rank correlation with the final results does not license pruning: complex.sce after 2 epochs" in notices
+    record = factory.finished(models=("complex",), losses=("sce",), trials=24)
+    assert "licenses pruning here" in page(record).section("pruning").text
+    turned = tuple(  # who leads at the first rung is last at the end
+        replace(t, curve=tuple(replace(m, mrr=m.mrr if m.epoch > 2 else 0.1 - 0.2 * m.mrr) for m in t.curve))
+        for t in record.trials
+    )
+    parsed = page(replace(record, trials=turned))
+    assert "does not license pruning: tau is not at least 0.6" in parsed.section("pruning").text
+    assert parsed.section("pruning").find("table")[0].rows()[1][4].startswith("−")
+
+
+def test_a_trial_that_the_budget_ended_says_nothing_of_the_end(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished(trials=24)
+    cut = replace(record.trials[0], reason="budget: ended after 6 of 9 epochs")
+    parsed = page(replace(record, trials=(cut, *record.trials[1:])))
+    assert parsed.section("pruning").find("table")[0].rows()[1][2:4] == ["24", "11"]
+    assert parsed.section("outcomes").find("table")[0].rows()[1][2] == "121 ended by the budget"  # 12, one of them
+
+
+def test_a_study_without_pruning_has_no_such_section(page: Callable[[StudyRecord], Node]) -> None:
+    parsed = page(replace(factory.finished(), pruning=None))
+    assert not parsed.find("section", id="pruning")
+    assert "license" not in parsed.text
 
 
 # ---- the headline
@@ -348,7 +518,7 @@ def test_figures_are_well_formed_svg(page: Callable[[StudyRecord], Node], tmp_pa
 def test_parity_is_shown_in_all_three_units(page: Callable[[StudyRecord], Node]) -> None:
     table = page(factory.finished()).section("budget").find("table")[0]
     assert table.rows()[0][1:4] == ["Trialsdeclared", "Epochs", "Device-seconds"]
-    assert table.rows()[-1][:3] == ["largest / smallest", "1.00", "1.14"]
+    assert table.rows()[-1][:3] == ["largest / smallest", "1.00", "1.07"]
 
 
 def lr_record(best: float, *, low: float = 1e-4, high: float = 1.0, log: bool = True) -> StudyRecord:
@@ -424,12 +594,15 @@ def test_selections_show_hash_and_openings(page: Callable[[StudyRecord], Node]) 
 @pytest.mark.parametrize(
     ("openings", "problem"),
     [
-        (lambda s: (Opening(arm=s.arm, selection_sha256=s.sha256, time=s.time + t) for t in (1, 2)), "opened 2 times"),
+        (lambda s: (factory.opening(s, replicates=(t,), time=s.time + t, number=t) for t in (0, 1)), "opened 2 times"),
         (
-            lambda s: (Opening(arm=s.arm, selection_sha256=s.sha256, time=s.time - 1),),
+            lambda s: (factory.opening(s, replicates=(0, 1), time=s.time - 1),),
             "before the selection was frozen",
         ),
-        (lambda s: (Opening(arm=s.arm, selection_sha256="0", time=s.time + 1),), "a selection with another hash"),
+        (
+            lambda s: (replace(factory.opening(s, replicates=(0, 1), time=s.time + 1), selection_sha256="0"),),
+            "a selection with another hash",
+        ),
     ],
 )
 def test_a_broken_seal_is_said_at_the_top(
@@ -646,5 +819,5 @@ def test_replicates_and_curves_have_a_column_for_each_metric(tmp_path: Path) -> 
 
 def test_empty_tables_keep_their_header(tmp_path: Path) -> None:
     build(ODD["no arms"](factory.finished()), tmp_path)
-    for name in ("arms.csv", "trials.csv", "replicates.csv", "curves.csv"):
+    for name in ("arms.csv", "trials.csv", "replicates.csv", "curves.csv", "timeline.csv"):
         assert (tmp_path / name).read_text(encoding="utf-8").startswith("arm,")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.rungs import Promote, Prune, decide
+from study.rungs import Promote, Prune, Rungs, decide
 
 CURVE = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), min_size=1, max_size=12)
 
@@ -43,6 +43,26 @@ def test_decisions_equal_the_definition(
         decision = decide(by_trial, trial, min_epochs=min_epochs, reduction_factor=reduction_factor)
         expected = naive(by_trial, trial, min_epochs=min_epochs, reduction_factor=reduction_factor)
         assert isinstance(decision, Prune) is expected
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4), st.sampled_from([0.1, 0.2, 0.3])), max_size=60),
+    min_epochs=st.integers(1, 5),
+    reduction_factor=st.integers(2, 4),
+)
+def test_a_view_that_grows_decides_as_the_definition_at_every_moment(
+    steps: list[tuple[int, int, float]], min_epochs: int, reduction_factor: int
+) -> None:
+    curves: dict[int, dict[int, float]] = {}
+    rungs = Rungs(min_epochs=min_epochs, reduction_factor=reduction_factor)
+    for trial, further, mrr in steps:
+        curve = curves.setdefault(trial, {})
+        epoch = max(curve, default=0) + further
+        curve[epoch] = mrr
+        rungs.note(trial, epoch, mrr)
+        for each in curves:  # an older validation may be told, and decided on, again
+            expected = naive(curves, each, min_epochs=min_epochs, reduction_factor=reduction_factor)
+            assert isinstance(rungs.decide(each), Prune) is expected
 
 
 @given(st.data(), st.integers(1, 3), st.integers(2, 4))

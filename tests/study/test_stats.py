@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from study import stats
 
@@ -82,3 +83,35 @@ def test_parity_factor(spent: list[float], factor: float) -> None:
 def test_parity_factor_refuses_negative_spending() -> None:
     with pytest.raises(ValueError, match=">= 0"):
         stats.parity_factor([1.0, -1.0])
+
+
+def test_t_probability_undoes_the_quantile() -> None:
+    for df, confidence, expected in T_TABLE:
+        assert stats.t_probability(df, expected) == pytest.approx(confidence, abs=1e-5)
+    assert stats.t_probability(3, 0.0) == 0
+    assert stats.t_probability(300, 50.0) == pytest.approx(1)
+    with pytest.raises(ValueError, match="df"):
+        stats.t_probability(0, 1.0)
+
+
+def test_holm_adjusts_step_by_step() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert stats.holm([0.6, 0.9]) == (1.0, 1.0)
+    assert stats.holm([]) == ()
+
+
+@pytest.mark.parametrize("distinct", [3, 1000])
+def test_kendall_tau_is_that_of_scipy(distinct: int) -> None:
+    generator = np.random.default_rng(distinct)
+    for size in (2, 5, 40):
+        first, second = generator.integers(distinct, size=(2, size)).astype(float)
+        second += first / 2
+        expected = scipy.stats.kendalltau(first, second).statistic
+        found = stats.kendall_tau(list(first), list(second))
+        assert found == (None if math.isnan(expected) else pytest.approx(expected))
+
+
+def test_kendall_tau_of_too_little_is_none() -> None:
+    assert stats.kendall_tau([], []) is None
+    assert stats.kendall_tau([0.1], [0.2]) is None
+    assert stats.kendall_tau([0.1, 0.2], [0.3, 0.3]) is None

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from study import database
 from study.database import retried, sqlite_url
-from study.errors import StudyExistsError, StudyLockedError, UnknownStudyError, WorldError
+from study.errors import StudyExistsError, StudyLockedError, UnknownStudyError, UserError, WorldError
 from study.records import (
+    Amendment,
     Arm,
     Cost,
     Dimension,
@@ -59,6 +60,8 @@ STUDY = Registration(
     budget=Cost(trials=3),
     budget_unit="trials",
     replicates=2,
+    identical_errors=None,
+    pruning=(2, 3),
     environment={"python": "3"},
     created=1_760_000_000.125,
 )
@@ -113,6 +116,20 @@ def test_a_name_is_taken_once_but_a_repeated_write_is_the_same_write(store: Stor
         store.register_study(replace(STUDY, created=STUDY.created + 1))
 
 
+def test_an_amended_study_is_what_it_was_amended_to_and_what_it_was_stays_beside_it(store: Store) -> None:
+    store.register_study(STUDY, file="/here/s.yaml")
+    assert (store.study_file("s"), store.amendments("s")) == ("/here/s.yaml", [])
+    larger = replace(STUDY, spec="name: s  # larger\n", spec_sha256="1" * 64, budget=Cost(trials=9))
+    amendment = Amendment(
+        number=1, spec=larger.spec, spec_sha256="1" * 64, changes=("a: 1 -> 2", "b"), reopens=True, time=2.5
+    )
+    for _ in range(2):  # the same write, retried
+        store.amend_study(larger, amendment, file=None)
+    assert store.registration("s") == larger
+    assert (store.study_file("s"), store.amendments("s")) == (None, [amendment])
+    assert store.study_names() == ["s"]
+
+
 def test_an_unknown_study_is_refused_with_the_known_names(store: Store) -> None:
     store.register_study(STUDY)
     with pytest.raises(UnknownStudyError, match=r"study 'other' is unknown here \(known: s\)"):
@@ -155,12 +172,16 @@ def test_what_was_selected_first_stays(store: Store) -> None:
     store.record_selection("s", chosen)
     store.record_selection("s", replace(chosen, trial=2))
     assert store.selections("s") == [chosen]
+    later = replace(chosen, trial=2, number=1)
+    store.record_selection("s", later)
+    assert store.selections("s") == [chosen, later]
 
 
 def test_a_replicate_is_overwritten_and_costs_what_it_was_charged(store: Store) -> None:
     running = ReplicateRecord(
         arm=ARM.name,
         index=0,
+        selection_sha256="a" * 64,
         seed=2**31 - 1,
         state=TrialState.RUNNING,
         best_epoch=None,
@@ -186,13 +207,14 @@ def test_a_replicate_is_overwritten_and_costs_what_it_was_charged(store: Store) 
     assert store.replicates("s") == [tested]
 
 
-def test_going_on_with_an_opening_is_the_same_opening_and_another_selection_is_another(store: Store) -> None:
-    first = Opening(arm=ARM.name, selection_sha256="a" * 64, time=1.0)
+def test_an_opening_is_written_once_and_the_next_beside_it(store: Store) -> None:
+    first = Opening(arm=ARM.name, number=0, selection_sha256="a" * 64, replicates=(0, 1), time=1.0)
     store.record_opening("s", first)
     store.record_opening("s", replace(first, time=2.0))
     assert store.openings("s") == [first]
-    store.record_opening("s", replace(first, selection_sha256="b" * 64))
-    assert len(store.openings("s")) == 2
+    second = replace(first, number=1, replicates=(2,), amendment=1)
+    store.record_opening("s", second)
+    assert store.openings("s") == [first, second]
 
 
 def test_a_second_driver_is_refused_until_the_first_lets_go(store: Store) -> None:
@@ -239,9 +261,29 @@ def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(store: Store
 
 
 def test_a_held_lease_is_let_go_at_the_end(store: Store) -> None:
-    with store.lease("s").held(on_lost=pytest.fail):
+    with store.lease("s").held(on_lost=pytest.fail, on_stop=pytest.fail):
         assert store.lease("s").owner() is not None
     assert store.lease("s").owner() is None
+
+
+@pytest.mark.parametrize(
+    ("statements", "form"),
+    [
+        (["CREATE TABLE kge_studies (name TEXT PRIMARY KEY)"], 0),
+        (["CREATE TABLE kge_schema (form INTEGER PRIMARY KEY)", "INSERT INTO kge_schema VALUES (99)"], 99),
+    ],
+)
+def test_a_database_of_another_version_is_refused_and_left_alone(url: str, statements: list[str], form: int) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement))
+    tables = sa.inspect(engine).get_table_names()
+    sentence = rf"was written by another version of kge-study \(tables of form {form}, this version has form \d+\)"
+    with pytest.raises(UserError, match=sentence):
+        Store(url)
+    assert sa.inspect(engine).get_table_names() == tables
+    engine.dispose()
 
 
 def test_sqlite_writes_ahead_and_does_not_wait_for_the_disk(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from mlflow.tracking import MlflowClient
 from study.database import sqlite_url
 from study.errors import UnknownStudyError, WorldError
 from study.history import study_record
-from study.records import FailureClass, StudyRecord, TrialState
+from study.records import Amendment, ArmStop, FailureClass, StudyRecord, TrialState
+from study.report.fairness import parities, spendings
 from study.tracking.mirror import KEY, SyncResult, sync, without_password
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
@@ -189,7 +190,7 @@ def test_an_arm_shows_the_best_so_far_by_charged_trials() -> None:
         best, rows, epochs = 0.0, [], 0
         trials = [trial for trial in record.trials if trial.arm == arm.name]
         for step, trial in enumerate(trials, start=1):  # the factory runs an arm's trials in their order
-            epochs += len(trial.curve)
+            epochs += trial.cost.epochs
             if trial.state is TrialState.COMPLETE:
                 best = max([best, *(each.mrr for each in trial.curve)])
             rows.append((step, best, epochs))
@@ -259,6 +260,55 @@ def test_histories_only_grow_at_their_end() -> None:
             assert run.points == end[run.key].points[: len(run.points)]
             assert run.params == end[run.key].params
     assert project(factory.as_of(record, last)) == project(record)
+
+
+def amended(record: StudyRecord) -> StudyRecord:
+    """The study after an amendment that found a better trial for complex.sce and opened its test split again."""
+    last = max(opening.time for opening in record.openings)
+    first = next(each for each in record.selections if each.arm == "complex.sce")
+    second = replace(first, number=1, trial=first.trial + 1, sha256="2" * 64, time=last + 10)
+    replicates = tuple(replace(factory.replicate(second, index), valid_mrr=0.9) for index in (2, 3))
+    return replace(
+        record,
+        selections=(*record.selections, second),
+        replicate_records=(*record.replicate_records, *replicates),
+        openings=(*record.openings, factory.opening(second, replicates=(2, 3), time=last + 20, number=1)),
+        amendments=(
+            Amendment(number=1, spec="", spec_sha256="", changes=("a: 1 -> 2", "b"), reopens=True, time=last + 5),
+        ),
+    )
+
+
+def test_an_amended_study_keeps_what_was_said_before() -> None:
+    record = factory.finished()
+    before, after = by_name(project(record)), by_name(project(amended(record)))
+    assert after["two-by-two"].tags["amendment.1"] == "a: 1 -> 2; b"
+    for name, run in before.items():
+        assert after[name].points[: len(run.points)] == run.points
+    run, first = after["complex.sce"], before["complex.sce"]
+    assert run.tags["selection_sha256"] == "2" * 64
+    assert [step for step, _ in history(run, "test_mrr_mean")] == [2, 4]
+    assert history(run, "test_mrr_mean")[0] == history(first, "test_mrr_mean")[0]
+    assert after["complex.sce/replicate-0"].points == before["complex.sce/replicate-0"].points
+    assert after["complex.sce/replicate-2"].params == after["complex.sce/1"].params
+    assert history(after["complex.sce/replicate-2"], "best_mrr")[0][1] == 0.9
+    more = replace(record.trials[0], number=4, state=TrialState.RUNNING, ended=None)
+    running = by_name(project(replace(record, trials=(*record.trials, more))))
+    assert (running["complex.sce"].status, running["two-by-two"].status) == ("RUNNING", "RUNNING")
+
+
+def test_a_stopped_arm_says_why() -> None:
+    stop = ArmStop(arm="transe.sce", errors=3, reason="ZeroDivisionError: division by zero (sce.py:41)")
+    plan = by_name(project(replace(factory.finished(), stops=(stop,))))
+    assert plan["transe.sce"].tags["stopped"] == stop.reason
+    assert "stopped" not in plan["complex.sce"].tags
+
+
+@pytest.mark.parametrize("unit", ["trials", "epochs", "device_seconds"])
+def test_parity_is_that_of_the_report(unit: str) -> None:
+    record = factory.finished()
+    shown = {parity.unit: parity.factor for parity in parities(record, spendings(record))}
+    assert history(project(record).runs[0], f"parity_{unit}")[-1][1] == pytest.approx(shown[unit])
 
 
 def test_values_that_mlflow_would_refuse_or_distort() -> None:

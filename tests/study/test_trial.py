@@ -12,6 +12,7 @@ import torch
 
 from kge.data import Dataset
 from kge.errors import DivergenceError
+from kge.models.distmult import DistMult
 from study import trial
 from study.errors import WorldError
 from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
@@ -90,6 +91,51 @@ def test_a_broken_configuration_is_an_outcome(assignment: Assignment) -> None:
     assert isinstance(outcome, Outcome)
     assert outcome.failure is FailureClass.BUG
     assert "model.dim: must be even" in outcome.reason
+
+
+BROKEN = {**CONFIG, "training": {"max_epochs": 9, "batch_size": 10**6}, "validation": {"every": 3}}  # a step an epoch
+
+
+@pytest.mark.parametrize(("epochs", "used"), [(0, 0), (1, 2), (3, 1), (5, 3)])
+def test_what_was_used_since_the_last_measurement_is_told_with_the_failure(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch, epochs: int, used: int
+) -> None:
+    """The epoch in which it broke counts; before the first, the model may not even stand."""
+    steps = 0
+    real = DistMult.tail_query
+
+    def breaks(model: DistMult, *vectors: Any) -> Any:
+        nonlocal steps
+        if model.training:
+            steps += 1
+            if steps > epochs:
+                raise ValueError("broken")
+        return real(model, *vectors)
+
+    monkeypatch.setattr(DistMult, "tail_query", breaks)
+    config = {**BROKEN, "model": {"name": "distmult", "dim": 8}}
+    *measured, outcome = run_attempt(replace(assignment, config=config))
+    assert isinstance(outcome, Outcome)
+    assert outcome.failure is FailureClass.BUG
+    assert [each.epoch for each in measured if isinstance(each, Measurement)] == list(range(3, epochs + 1, 3))
+    assert outcome.unmeasured.epochs == used
+    assert outcome.unmeasured.device_seconds > 0
+
+
+def test_a_failing_validation_is_charged_its_epochs_and_no_more(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kge.fitting.rank", lambda *_, **__: failing(ValueError("broken"))(""))
+    [outcome] = run_attempt(replace(assignment, config=BROKEN))
+    assert isinstance(outcome, Outcome)
+    assert outcome.unmeasured.epochs == 3
+
+
+def test_a_truncated_training_says_so(assignment: Assignment) -> None:
+    config = {**CONFIG, "training": {"max_epochs": 3, "batch_size": 1024, "stop_epoch": 2}}
+    *measured, outcome = run_attempt(replace(assignment, config=config))
+    assert outcome == Outcome(state=TrialState.COMPLETE, reason="stop_epoch")
+    assert len(measured) == 2
 
 
 def test_an_unknown_error_is_a_bug_with_its_type_and_place(assignment: Assignment) -> None:

@@ -1,0 +1,46 @@
+"""Reciprocal ranks of the replicates of a study, triple by triple: what arms are compared on.
+
+A replicate's file has a row per query; the two queries of a triple depend on each other, so a triple
+counts once, with the mean of both. The triples of all files are brought into one order.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from study.errors import WorldError
+from study.records import ReplicateRecord
+
+_TRIPLE = ("head", "relation", "tail")
+
+
+def reciprocal_ranks(folder: Path, replicates: Iterable[ReplicateRecord]) -> Mapping[str, NDArray[np.float64]]:
+    """For each arm a row a tested replicate, by index, and a column a test triple."""
+    tested = sorted((each for each in replicates if each.ranks_file), key=lambda each: (each.arm, each.index))
+    rows: dict[str, list[NDArray[np.float64]]] = {}
+    first: NDArray[np.int64] | None = None
+    for replicate in tested:
+        triples, scores = _read(folder / str(replicate.ranks_file))
+        first = triples if first is None else first
+        if not np.array_equal(triples, first):
+            raise WorldError(
+                f"{folder / str(replicate.ranks_file)}: must rank the same triples as the other replicates"
+            )
+        rows.setdefault(replicate.arm, []).append(scores)
+    return {arm: np.stack(scores) for arm, scores in rows.items()}
+
+
+def _read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The distinct triples, in order, and the mean reciprocal rank of each over its queries."""
+    try:
+        table = pyarrow.parquet.read_table(path, columns=[*_TRIPLE, "realistic"])
+    except (OSError, pa.ArrowException) as error:
+        raise WorldError(f"{path}: must be a file of ranks, got: {' '.join(str(error).split())}") from error
+    queries = np.stack([table[name].to_numpy() for name in _TRIPLE])
+    triples, places = np.unique(queries, axis=1, return_inverse=True)
+    counts = np.bincount(places)
+    return triples, np.bincount(places, weights=1 / table["realistic"].to_numpy()) / counts

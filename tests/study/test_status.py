@@ -1,0 +1,54 @@
+"""What `study status` says of budgets, in every unit, and of arms that were stopped."""
+
+from dataclasses import replace
+
+import pytest
+
+from study.records import ArmStop, Cost, TrialState
+from study.status import status_lines
+from tests.study import records_factory
+
+
+def of_arm(lines: list[str], arm: str) -> dict[str, str]:
+    """The lines below an arm's name, by their first word."""
+    after = lines[lines.index(arm) + 1 :]
+    return {line.split()[0]: " ".join(line.split()[1:]) for line in after[: after.index("")]}
+
+
+@pytest.mark.parametrize(
+    ("unit", "budget", "said"),
+    [
+        ("trials", Cost(trials=4), "3 spent, 1 reserved of 4 trials"),
+        ("epochs", Cost(epochs=30), "{epochs} spent, {rest} reserved of 30 epochs"),
+        (
+            "device_seconds",
+            Cost(device_seconds=900),
+            "{seconds:.1f} spent, {longer:.1f} reserved of 900.0 device-seconds",
+        ),
+    ],
+)
+def test_spent_and_reserved_are_said_in_the_declared_unit(unit: str, budget: Cost, said: str) -> None:
+    record = replace(records_factory.running(), budget=budget, budget_unit=unit)
+    arm = record.arms[0].name
+    trials = [trial for trial in record.trials if trial.arm == arm]
+    running = trials[-1]
+    assert [trial.state for trial in trials if not trial.state.is_final] == [TrialState.RUNNING]
+    spent = sum((trial.cost for trial in trials), start=Cost())
+    intervals = [each.device_seconds for trial in trials for each in trial.curve]
+    longest = max(trial.cost.device_seconds for trial in trials)
+    numbers = {
+        "epochs": spent.epochs,
+        "rest": running.epochs - running.cost.epochs,
+        "seconds": spent.device_seconds,
+        "longer": max(*intervals, longest - running.cost.device_seconds),
+    }
+    assert of_arm(list(status_lines(record, None)), arm)["budget"] == said.format(**numbers)
+
+
+def test_a_stopped_arm_is_named_with_its_bug() -> None:
+    record = records_factory.finished()
+    stop = ArmStop(arm=record.arms[1].name, errors=3, reason="ValueError: x (y.py:1)")
+    lines = list(status_lines(replace(record, stops=(stop,)), None))
+    assert of_arm(lines, stop.arm)["stopped"] == "3 trials broke by ValueError: x (y.py:1)"
+    assert "stopped" not in of_arm(lines, record.arms[0].name)
+    assert lines[-1].startswith("parity (largest over smallest spending): trials 1, epochs ")

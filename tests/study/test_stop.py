@@ -1,0 +1,97 @@
+"""`study stop` and drivers in other processes: asked, awaited, told apart."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from study import cli
+from study.store import Store
+from tests.study.toy_study import Toy
+
+Captured = pytest.CaptureFixture[str]
+CommandLine = Callable[..., tuple[int, str]]
+
+DRIVER = """
+import sys, threading
+from study.store import Store
+asked = threading.Event()
+with Store(sys.argv[1]).lease("toy").held(on_lost=asked.set, on_stop=asked.set if sys.argv[2] == "obeys" else int):
+    print("held", flush=True)
+    asked.wait() if sys.argv[2] == "obeys" else sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    study = Toy(tmp_path)
+    study.launch()
+    return study
+
+
+@pytest.fixture
+def stop(toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> CommandLine:
+    """Runs `study stop`; its exit code and all that it said."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["study", "stop", *arguments, "--home", str(toy.home)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert isinstance(left.value.code, int)
+        said = capsys.readouterr()
+        return left.value.code, said.out + said.err
+
+    return run
+
+
+@contextmanager
+def driver(toy: Toy, what: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that holds the study, and obeys when it is asked to stop or does not."""
+    command = [sys.executable, "-c", DRIVER, toy.database, what]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_driver_in_another_process_is_asked_and_awaited(toy: Toy, stop: CommandLine) -> None:
+    with driver(toy, "obeys") as process:
+        code, said = stop("toy")
+        asked, ended = said.splitlines()
+        assert code == 0
+        assert asked.startswith(f"study toy: process {process.pid} on ")
+        assert asked.endswith(" is asked to stop")
+        assert ended.endswith(" has ended")
+        assert process.wait(60) == 0
+    with closing(Store(toy.database)) as store:
+        assert store.lease("toy").owner() is None
+
+
+def test_a_driver_that_takes_long_is_told_and_is_still_asked(toy: Toy, stop: CommandLine) -> None:
+    with driver(toy, "refuses") as process:
+        code, said = stop("toy", "--timeout", "0")
+        assert code == 1
+        assert f"error: study 'toy': process {process.pid} on " in said
+        assert said.endswith("must end within 0 s, it is still settling\n")
+        with closing(Store(toy.database)) as store:
+            owner = store.lease("toy").owner()
+            assert owner is not None
+            assert owner.stop
+    assert stop("toy") == (0, "study toy: no driver is running\n")  # it was killed
+    with closing(Store(toy.database)) as store, store.lease("toy").held(on_lost=pytest.fail, on_stop=pytest.fail):
+        owner = store.lease("toy").owner()
+        assert owner is not None
+        assert not owner.stop, "the next driver was not asked"
+
+
+def test_nothing_to_stop_is_no_error_and_an_unknown_study_is(stop: CommandLine) -> None:
+    assert stop("toy") == (0, "study toy: no driver is running\n")
+    code, said = stop("toys")
+    assert code == 2
+    assert "study 'toys' is unknown in" in said
