@@ -13,13 +13,14 @@ PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
 
-.PHONY: help setup demo check test-slow format clean
+.PHONY: help setup demo check test-slow test-crash format clean
 
 help:
 	@echo "make setup      virtual environment .venv with the tested versions"
 	@echo "make demo       set-up, a small study on the built-in graph and its report"
 	@echo "make check      set-up and everything CI runs"
 	@echo "make test-slow  set-up and the tests that take minutes"
+	@echo "make test-crash set-up, then kills studies and their servers at dozens of moments"
 	@echo "make format     set-up, then ruff's fixes and formatting, in place"
 	@echo "make clean      remove .venv and caches; runs/ stays"
 
@@ -50,6 +51,9 @@ check: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout 3600
+
+test-crash: setup
+	$(BIN)/python -m tests.crash
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -11,6 +11,7 @@ the time that this attempt held its device. An attempt that is repeated is charg
 measured, since they are trained again, but its device-seconds where the trial itself ran out of memory.
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -142,6 +143,11 @@ class AttemptLog:
         """The configuration of the next attempt: with half the rows for each time that memory was exhausted."""
         times = _exhaustions(self._attempts.get((arm, trial), ()))
         return to_mapping(_smaller(config)[times - 1]) if times else config
+
+    def span(self, arm: str, trial: int) -> tuple[float, float | None]:
+        """When the trial's first attempt started and its last one ended; a trial without one is about to start."""
+        attempts = self._attempts.get((arm, trial))
+        return (attempts[0].started, attempts[-1].ended) if attempts else (math.inf, None)
 
     def unmeasured(self, arm: str, trial: int, *, failed: bool, measured: Cost) -> Cost:
         """What the trial is charged beyond its measurements."""

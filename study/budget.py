@@ -2,7 +2,7 @@
 
 A trial reserves its worth before it starts and settles for what it used:
 
-    committed(arm) = sum over final trials of cost + sum over running trials of what they reserve
+    committed(arm) = sum over final trials of cost + sum over running trials of what they reserve + kept
 
     unit             a running trial reserves                 a trial's worth before it starts
     trials           1                                        1
@@ -10,7 +10,9 @@ A trial reserves its worth before it starts and settles for what it used:
     device_seconds   max(cost + interval, the arm's longest)  the arm's longest trial so far
 
 where an interval is the longest time between two validations of any trial of the arm so far. Before an
-arm has any, a trial's worth is all of its budget.
+arm has any, a trial's worth is all of its budget. In epochs, what trials of an arm reserved and did not use when
+they ended is kept for the trials that it starts next, so no commitment ever falls: an arm starts while it has the
+smallest, and is therefore never ahead of another by more than one trial's worth.
 
 An arm is open while a trial's worth remains, or when nothing of it runs and anything does. So at most one
 trial at a time gets less than its worth, and budgets are used up: in epochs to the last one, because a trial
@@ -23,8 +25,10 @@ view over what the database knows of the trials: a lost worker leaves its trial 
 changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
+from operator import itemgetter
 
 from study.records import Cost, SpaceCard, TrialRecord
 
@@ -65,6 +69,15 @@ def amount(cost: Cost, unit: str) -> float:
     return float(getattr(cost, unit))
 
 
+def in_time(stakes: Iterable[tuple[Stake, float, float | None]]) -> Iterator[Stake]:
+    """Stakes with when they started and ended: each as it was at its start and as it is now, in the order of time."""
+    events = []
+    for stake, started, ended in stakes:
+        events.append((started, Stake(arm=stake.arm, trial=stake.trial, epochs=stake.epochs)))
+        events.append((inf if ended is None else max(started, ended), stake))
+    yield from (stake for _, stake in sorted(events, key=itemgetter(0)))
+
+
 def most_epochs(card: SpaceCard) -> int:
     """The most epochs that the configurations of a space train."""
     tuned = {each.path: each.high or max(each.choices, default=0) for each in card.tuned}  # type: ignore[type-var]
@@ -78,6 +91,7 @@ class _Account:
     """The trials of an arm, with sums over those that have ended."""
 
     running: dict[int, Stake] = field(default_factory=dict)
+    kept: float = 0.0  # epochs
     ended: set[int] = field(default_factory=set)
     settled: Cost = field(default_factory=Cost)
     interval: float = 0.0
@@ -108,8 +122,9 @@ class Ledger:
         cards = tuple(cards)
         epochs = {card.arm: most_epochs(card) for card in cards} if unit == "epochs" else {}
         ledger = cls(arms=[card.arm for card in cards], budget=budget, unit=unit, epochs=epochs)
-        for trial in trials:
-            ledger.put(Stake.of(trial))
+        spans = ((Stake.of(trial), trial.started or 0.0, trial.ended) for trial in trials)
+        for stake in in_time(spans):
+            ledger.put(stake)
         return ledger
 
     @property
@@ -126,7 +141,7 @@ class Ledger:
             return
         account.interval = max(account.interval, stake.interval)
         account.longest = max(account.longest, stake.cost.device_seconds)
-        account.running.pop(stake.trial, None)
+        self._keep(account, account.running.pop(stake.trial, None), stake)
         if stake.running:
             account.running[stake.trial] = stake
         else:
@@ -145,14 +160,14 @@ class Ledger:
         return sum((stake.cost for stake in account.running.values()), start=account.settled)
 
     def committed(self, arm: str) -> float:
-        """Spent and reserved by an arm, in the declared unit."""
+        """Spent and reserved by an arm, and kept for it, in the declared unit."""
         account = self._accounts[arm]
         reserved = (self._reserved(account, stake) for stake in account.running.values())
-        return amount(account.settled, self.unit) + sum(reserved)
+        return amount(account.settled, self.unit) + sum(reserved) + account.kept
 
     def remaining(self, arm: str) -> float:
-        """What an arm may still commit."""
-        return self.limit - self.committed(arm)
+        """What an arm may still give to trials; what is kept is for them."""
+        return self.limit - self.committed(arm) + self._accounts[arm].kept
 
     def next_arm(self) -> str | None:
         """The arm that starts the next trial: the smallest commitment, first named on ties; None when none can now."""
@@ -171,6 +186,15 @@ class Ledger:
     def parity(self) -> dict[str, float]:
         """Largest over smallest spending of an arm, per unit; 1 is equal."""
         return {unit: _ratio([amount(self.spent(arm), unit) for arm in self.arms]) for unit in UNITS}
+
+    def _keep(self, account: _Account, before: Stake | None, now: Stake) -> None:
+        """Keep what an ending trial gives back; let a starting one take it."""
+        if self.unit != "epochs":
+            return
+        if before is None and now.running:
+            account.kept = max(0.0, account.kept - self._reserved(account, now))
+        elif before is not None and not now.running:
+            account.kept += max(0.0, self._reserved(account, before) - now.cost.epochs)
 
     def _is_open(self, arm: str) -> bool:
         account, remaining = self._accounts[arm], self.remaining(arm)

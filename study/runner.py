@@ -59,6 +59,7 @@ _TUNE = {
 # Trials share the machine: a spinning thread of one is a lost core of another.
 _WORKER = {"OMP_WAIT_POLICY": "passive"}
 
+_CHECK = 5.0  # seconds between two looks at the cluster
 _GRACE = 600.0  # seconds before the folder of a driver that is gone is removed
 _OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
@@ -143,7 +144,7 @@ class Cluster:
     def execute(self, work: Work) -> None:
         """Run a work until it has no more, or until told to stop."""
         self.connect()
-        desk = _Desk(work, stop=self._stop, width=self._slots.width)
+        desk = _Desk(work, stop=self._stop, width=self._slots.width, check=self._check)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
         while not desk.done and self._stop.reason is None:
             with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
@@ -171,6 +172,7 @@ class Cluster:
         remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=5)(task)
         waiting = {remote.remote(item): item for item in items}
         while waiting and self._stop.reason is None:
+            self._check()
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
                 item = waiting.pop(reference)
@@ -178,6 +180,14 @@ class Cluster:
                     yield item, ray.get(reference)
                 except RayError as error:
                     raise WorldError(f"task: must finish, got: {_one_line(error)}") from error
+
+    def _check(self) -> None:
+        """WorldError once our own cluster has lost its only node: what waits for it would wait for ever.
+
+        Elsewhere other nodes may come. Where it is the head that died, Ray itself ends this process after a minute.
+        """
+        if self._address == "local" and not any(node["Alive"] for node in ray.nodes()):  # type: ignore[no-untyped-call]
+            raise WorldError("Ray: must live as long as the study, its raylet has died")
 
 
 @contextmanager
@@ -282,7 +292,7 @@ def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
             storage_path=scratch,
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            stop=_Stopper(desk.stop),
+            stop=_Stopper(desk),
             verbose=0,
         ),
     )
@@ -291,10 +301,11 @@ def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
 class _Desk:
     """What the searcher and the scheduler share: the work, and which Tune trial is which attempt."""
 
-    def __init__(self, work: Work, *, stop: Stop, width: int) -> None:
+    def __init__(self, work: Work, *, stop: Stop, width: int, check: Callable[[], None]) -> None:
         self.work = work
         self.stop = stop
         self.width = width
+        self.check = check
         self.live: dict[str, Assignment] = {}
         self.done = False
         self.losses = 0
@@ -417,17 +428,22 @@ class _Stopped(BaseException):
 
 
 class _Stopper(_Scratch, tune.Stopper):
-    """Ends Tune's loop on request."""
+    """Ends Tune's loop on request, or when nothing can run any more."""
 
-    def __init__(self, stop: Stop) -> None:
-        self._stop = stop
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._checked = time.monotonic()
 
     def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if self._stop.reason is not None:
+        if self._desk.stop.reason is not None:
             raise _Stopped
+        if time.monotonic() - self._checked > _CHECK:
+            with self._desk.guarded():
+                self._desk.check()
+            self._checked = time.monotonic()
         return False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from study.arms import Arms, Suggestion
 from study.attempts import AttemptLog
-from study.budget import Ledger, Stake, amount
+from study.budget import Ledger, Stake, amount, in_time
 from study.config import StudyConfig
 from study.failures import Bugs
 from study.history import best_of, curves_by_trial
@@ -167,7 +167,8 @@ class SearchWork:
                 if record.state.is_final:
                     ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
                     arm.end(record.number, ended)
-                self._enter(name, record.number)
+            for stake in in_time((self._stake(name, number), *self._log.span(name, number)) for number in arm.trials):
+                self._ledger.put(stake)
             self._heed_bugs(name)
             for number in running:
                 self._resolve(name, number)
@@ -229,10 +230,13 @@ class SearchWork:
 
     def _enter(self, arm: str, number: int) -> None:
         """Show the ledger a trial as it stands."""
+        self._ledger.put(self._stake(arm, number))
+
+    def _stake(self, arm: str, number: int) -> Stake:
         trial = self._arms[arm].trials[number]
         failed = trial.state is TrialState.FAIL
         unmeasured = self._log.unmeasured(arm, number, failed=failed, measured=trial.measured.cost)
-        self._ledger.put(replace(trial.measured.charged(unmeasured), running=not trial.state.is_final))
+        return replace(trial.measured.charged(unmeasured), running=not trial.state.is_final)
 
     def _cut(self, arm: str, number: int, epoch: int) -> Outcome | None:
         """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself."""

@@ -9,25 +9,16 @@ The study lives four lives, each ended at a moment that its database shows:
 
 import os
 import signal
-import sqlite3
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet
 import pytest
 
 from kge.catalog import load
-from study.database import sqlite_url
-from study.history import study_record
-from study.records import FailureClass, StudyRecord, TrialState
-from study.store import AttemptRecord, Store
+from study.records import StudyRecord, TrialState
+from tests.study.front_door import PATIENCE, Home, is_lost, wait_until, workers
 
 pytestmark = pytest.mark.timeout(900)  # three drivers start Ray, and a machine may be busy
 
@@ -44,83 +35,6 @@ fixed: {{training.max_epochs: {EPOCHS}, model.dim: 128, training.batch_size: 128
         early_stopping.patience: null}}
 """
 ARMS = ("complex.sce", "distmult.sce")
-PATIENCE = 120.0  # seconds; a machine may be busy
-
-
-@dataclass
-class Home:
-    """Where the study lives, and its front door."""
-
-    folder: Path
-    outputs: list[str]
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "lives" / "study.db"
-
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        output = (self.folder / f"output-{len(self.outputs)}").open("w+")
-        self.outputs.append(output.name)
-        with output:
-            command = [sys.executable, "-m", "study.cli", *arguments, "--home", str(self.folder)]
-            return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, text=True)
-
-    def finish(self, *arguments: str) -> tuple[int, str]:
-        code = self.start(*arguments).wait(PATIENCE)
-        return code, self.last_output()
-
-    def last_output(self) -> str:
-        return Path(self.outputs[-1]).read_text()
-
-    def charged(self) -> int:
-        """Epochs of the search that the database has charged."""
-        if not self.database.exists():
-            return 0
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            try:
-                query = "SELECT COUNT(*) FROM kge_charges WHERE stage = 'search'"
-                return int(connection.execute(query).fetchone()[0])
-            except sqlite3.OperationalError:  # the tables are just being made
-                return 0
-
-    def record(self) -> StudyRecord:
-        return study_record(sqlite_url(self.database), "lives")
-
-    def attempts(self) -> list[AttemptRecord]:
-        with closing(Store(sqlite_url(self.database))) as store:
-            return store.attempts("lives", "search")
-
-
-def wait_until(happened: Callable[[], Any], driver: "subprocess.Popen[str]", home: Home) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert driver.poll() is None, home.last_output()
-        assert time.monotonic() < deadline, home.last_output()
-        time.sleep(0.05)
-
-
-def workers(driver: int) -> list[int]:
-    """Processes below the driver that train."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # just ended
-    return [pid for pid in parents if driver in ancestors(pid, parents) and "ResourceTrainable.train" in title(pid)]
-
-
-def ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    while pid in parents:
-        pid = parents[pid]
-        yield pid
-
-
-def title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 @dataclass
@@ -137,41 +51,34 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    home = Home(tmp_path_factory.mktemp("home"), [])
+    home = Home(tmp_path_factory.mktemp("home"), "lives")
     file = home.folder / "lives.yaml"
     file.write_text(FILE)
     drivers = []
     try:
         drivers.append(driver := home.start("run", str(file)))
-        wait_until(lambda: home.charged() >= 3, driver, home)
+        wait_until(lambda: home.charged() >= 3, driver)
         os.killpg(driver.pid, signal.SIGINT)
-        interrupted = driver.wait(PATIENCE), home.last_output()
+        interrupted = driver.wait(PATIENCE), driver.said()
 
         drivers.append(driver := home.start("resume", "lives"))
         before = home.charged()
-        wait_until(lambda: home.charged() >= before + 2, driver, home)
+        wait_until(lambda: home.charged() >= before + 2, driver)
         os.kill(workers(driver.pid)[0], signal.SIGKILL)
-        wait_until(lambda: any(is_lost(each) for each in home.attempts()), driver, home)
+        wait_until(lambda: any(is_lost(each) for each in home.attempts()), driver)
         before = home.charged()
-        wait_until(lambda: home.charged() > before, driver, home)
-        os.killpg(driver.pid, signal.SIGKILL)
-        driver.wait()
+        wait_until(lambda: home.charged() > before, driver)
+        driver.kill_all()
         killed = home.record()
 
         drivers.append(driver := home.start("resume", "lives"))
-        wait_until(lambda: home.charged() > sum(each.cost.epochs for each in killed.trials), driver, home)
+        wait_until(lambda: home.charged() > sum(each.cost.epochs for each in killed.trials), driver)
         second_driver = home.finish("resume", "lives")
-        finished = driver.wait(PATIENCE), Path(home.outputs[-2]).read_text()
+        finished = driver.wait(PATIENCE), driver.said()
         yield Story(home, home.record(), interrupted, killed, second_driver, finished)
     finally:
         for driver in drivers:
-            if driver.poll() is None:
-                os.killpg(driver.pid, signal.SIGKILL)
-                driver.wait()
-
-
-def is_lost(attempt: AttemptRecord) -> bool:
-    return attempt.outcome is not None and attempt.outcome.failure is FailureClass.INFRASTRUCTURE
+            driver.kill_all()
 
 
 def test_an_interrupted_driver_says_how_to_go_on(story: Story) -> None:

@@ -67,17 +67,18 @@ def test_trials_are_taken_when_they_start() -> None:
     assert (timeline(record)[2].ahead, timeline(record)[2].behind) == (B, A)
 
 
-def test_epochs_are_reserved_at_the_start_and_given_back_at_the_end() -> None:
-    record = study("epochs", 8, trial(A, 0, at=0, until=3, epochs=[1, 1]), trial(B, 0, at=2.5, until=7, epochs=[2, 2]))
+def test_epochs_are_reserved_at_the_start_and_what_is_not_used_goes_to_the_next() -> None:
+    trials = [trial(A, 0, at=0, until=3, epochs=[1, 1]), trial(B, 0, at=2.5, until=7, epochs=[2, 2])]
+    record = study("epochs", 8, *trials, trial(A, 1, at=8, until=None, epochs=[]))
     assert worth(record) == 4
     assert seen(record) == [
         (0, A, "started", 0, 4, 1),
         (1, A, "charged", 1, 4, 1),
         (2, A, "charged", 2, 4, 1),
         (2.5, B, "started", 0, 4, 0),
-        (3, A, "ended", 2, 2, 0.5),
-        (4.5, B, "charged", 2, 4, 0.5),
-        (6.5, B, "charged", 4, 4, 0.5),
+        (4.5, B, "charged", 2, 4, 0),
+        (6.5, B, "charged", 4, 4, 0),
+        (8, A, "started", 2, 6, 0.5),
     ]
 
 
@@ -136,7 +137,8 @@ def test_moments_agree_with_sums_over_the_record(unit: str, seed: int) -> None:
         last = [m for m in moments if m.arm == arm][-1]
         total = sum(getattr(each.cost, unit) for each in trials if each.arm == arm)
         assert last.charged == pytest.approx(total)
-        assert last.committed == pytest.approx(total)
+        kept = sum(each.epochs for each in trials if each.arm == arm) - total if unit == "epochs" else 0
+        assert last.committed == pytest.approx(total + kept)
     draw.shuffle(trials)
     assert timeline(replace(record, trials=tuple(trials))) == moments
     committed = dict.fromkeys((A, B), 0.0)
