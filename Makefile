@@ -13,7 +13,7 @@ PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
 
-.PHONY: help setup demo check test-slow test-crash format clean
+.PHONY: help setup demo check test-slow test-crash test-cluster format clean
 
 help:
 	@echo "make setup      virtual environment .venv with the tested versions"
@@ -21,6 +21,7 @@ help:
 	@echo "make check      set-up and everything CI runs"
 	@echo "make test-slow  set-up and the tests that take minutes"
 	@echo "make test-crash set-up, then kills studies and their servers at dozens of moments"
+	@echo "make test-cluster set-up, then a study on several Ray nodes, one of which is lost"
 	@echo "make format     set-up, then ruff's fixes and formatting, in place"
 	@echo "make clean      remove .venv and caches; runs/ stays"
 
@@ -54,6 +55,9 @@ test-slow: setup
 
 test-crash: setup
 	$(BIN)/python -m tests.crash
+
+test-cluster: setup
+	$(BIN)/pytest -m cluster --timeout 3600
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -118,14 +118,15 @@ class Arms:
         copy.follow(trials)
         return copy.ask(tpe, space)
 
-    @_stored
     def _create(self, arm: str, number: int, trial: FrozenTrial) -> None:
         """Write a trial under its number; a second try after a lost answer, here or in Optuna, is taken back."""
-        study = self._optuna(arm)
-        if len(study.get_trials(deepcopy=False)) <= number:
-            study.add_trial(trial)
-        for twin in study.get_trials(deepcopy=False)[number + 1 :]:
+        self._add(arm, trial)
+        for twin in self._all(arm)[number + 1 :]:
             self._discard(arm, twin.number)
+
+    @_stored
+    def _add(self, arm: str, trial: FrozenTrial) -> None:
+        self._optuna(arm).add_trial(trial)
 
     # -- telling ---------------------------------------------------------------------------------
 
@@ -163,6 +164,7 @@ class Arms:
                 self._discard(arm, trial.number)
         return self.running(arm)
 
+    @_stored
     def _discard(self, arm: str, number: int) -> None:
         if not self._trial(arm, number).state.is_finished():
             self._end(arm, number, TrialState.FAIL, {_UNCHARGED: True}, None)

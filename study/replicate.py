@@ -106,7 +106,9 @@ class ReplicateWork:
     def _recover(self) -> None:
         self._log.interrupt()
         for (arm, index), record in self._records.items():
-            if not record.state.is_final:
+            if record.state.is_final:
+                forget(replicate_folder(self._folder, arm, index))  # the last driver may have died before it did
+            else:
                 self._resolve(arm, index)
         for arm in self._selections:
             self._tell(arm)

@@ -167,6 +167,7 @@ class SearchWork:
                 if record.state.is_final:
                     ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
                     arm.end(record.number, ended)
+                    forget(self._directory(name, record.number))  # the last driver may have died before it did
             for stake in in_time((self._stake(name, number), *self._log.span(name, number)) for number in arm.trials):
                 self._ledger.put(stake)
             self._heed_bugs(name)

@@ -151,4 +151,6 @@ def _exclusive(directory: Path) -> Iterator[Path]:
                 if time.monotonic() > deadline:
                     raise WorldError(f"{directory}: must be free, another worker holds its lock") from None
                 time.sleep(0.1)
+        for half_written in directory.glob(".*.pt.*"):  # by a predecessor that was killed
+            half_written.unlink()
         yield directory
