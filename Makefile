@@ -16,14 +16,14 @@ TORCH_ARGS ?=
 .PHONY: help setup demo check test-slow test-crash test-cluster format clean
 
 help:
-	@echo "make setup      virtual environment .venv with the tested versions"
-	@echo "make demo       set-up, a small study on the built-in graph and its report"
-	@echo "make check      set-up and everything CI runs"
-	@echo "make test-slow  set-up and the tests that take minutes"
-	@echo "make test-crash set-up, then kills studies and their servers at dozens of moments"
+	@echo "make setup        virtual environment .venv with the tested versions"
+	@echo "make demo         set-up, a small study on the built-in graph and its report"
+	@echo "make check        set-up and everything CI runs"
+	@echo "make test-slow    set-up and the tests that take minutes"
+	@echo "make test-crash   set-up, then kills studies and their servers at dozens of moments"
 	@echo "make test-cluster set-up, then a study on several Ray nodes, one of which is lost"
-	@echo "make format     set-up, then ruff's fixes and formatting, in place"
-	@echo "make clean      remove .venv and caches; runs/ stays"
+	@echo "make format       set-up, then ruff's fixes and formatting, in place"
+	@echo "make clean        remove .venv and caches; runs/ stays"
 
 setup: $(VENV)/.stamp
 

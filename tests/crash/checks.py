@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pyarrow.parquet
@@ -28,7 +29,7 @@ _LEFT_OPEN = "SELECT arm, stage, trial, attempt FROM kge_attempts WHERE ended IS
 def always(home: Home, record: StudyRecord, *, width: int) -> Iterator[str]:
     """At any moment."""
     yield from _trials(record, width)
-    yield from _budgets(record, width)
+    yield from _budgets(record)
     yield from _test(record)
     for arm, stage, trial, epoch, charged in home.rows(_SET_BACK):
         yield f"{arm} {stage} {trial}: epoch {epoch} was trained again after epoch {charged} had been charged"
@@ -129,30 +130,30 @@ def _trials(record: StudyRecord, width: int) -> Iterator[str]:
         yield f"{running} trials run where {width} may"
 
 
-def _budgets(record: StudyRecord, width: int) -> Iterator[str]:
-    """Nobody has more than the budget, and the arms are one trial apart at most.
-
-    In epochs, a trial that ends early gives back what it had reserved: where others run, its arm may then be
-    behind by up to a second trial, until it starts the next one, which is what comes next.
-    """
+def _budgets(record: StudyRecord) -> Iterator[str]:
+    """Nobody has more than the budget, and the arms are one trial apart at most."""
     limit, worth = amount(record.budget, record.budget_unit), _worth(record)
-    committed = committed_by_arm(record)
-    for arm, amount_ in committed.items():
-        if amount_ > limit:
-            yield f"{arm}: {amount_:g} charged and reserved of {limit:g}"
-    gap, early = max(committed.values()) - min(committed.values()), width > 1 and record.budget_unit != "trials"
-    if gap > worth and not (early and gap < 2 * worth):
-        yield f"the arms are {gap:g} {record.budget_unit} apart, a trial is worth {worth:g}"
+    committed = {arm.name: _committed(record, arm.name) for arm in record.arms}
+    for arm, (taken, _) in committed.items():
+        if taken > limit:
+            yield f"{arm}: {taken:g} charged and reserved of {limit:g}"
+    sums = [taken + kept for taken, kept in committed.values()]
+    if max(sums) - min(sums) > worth:
+        yield f"the arms are {max(sums) - min(sums):g} {record.budget_unit} apart, a trial is worth {worth:g}"
 
 
-def committed_by_arm(record: StudyRecord) -> dict[str, float]:
-    """Charged and reserved, by the definition and not by the ledger."""
-    found = {arm.name: 0.0 for arm in record.arms}
-    for trial in record.trials:
-        cost = amount(trial.cost, record.budget_unit)
-        reserved = 0.0 if trial.state.is_final or record.budget_unit == "trials" else trial.epochs
-        found[trial.arm] += max(cost, reserved)
-    return found
+def _committed(record: StudyRecord, arm: str) -> tuple[float, float]:
+    """Charged and reserved, and what stays reserved for the next trials; by the definition and not by the ledger."""
+    trials = [trial for trial in record.trials if trial.arm == arm]
+    if record.budget_unit == "trials":
+        return float(len(trials)), 0.0
+    taken = sum(trial.cost.epochs if trial.state.is_final else max(trial.cost.epochs, trial.epochs) for trial in trials)
+    events = [(trial.started or inf, -trial.epochs) for trial in trials]
+    events += [(trial.ended or inf, trial.epochs - trial.cost.epochs) for trial in trials if trial.state.is_final]
+    kept = 0.0
+    for _, change in sorted(events):
+        kept = max(0.0, kept + change)
+    return float(taken), kept
 
 
 def _worth(record: StudyRecord) -> float:

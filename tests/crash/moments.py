@@ -116,9 +116,9 @@ TEST = (
     all_at("one replicate tested", r"after commit: insert kge_replicates .*\"mrr\""),
 )
 REPORT = (
-    at("report: nothing in place", r"before rename: .*/report/index\.html$"),
+    everything_at("report: nothing in place", r"before rename: .*/report/index\.html$"),
     all_at("report: half in place", r"after rename: .*/report/trials\.csv$"),
-    everything_at("report in place, lease held", r"after rename: .*/report/record\.json$"),
+    at("report in place, lease held", r"after rename: .*/report/record\.json$"),
 )
 WORKERS = (
     worker_at("first checkpoint half written", f"before {BEST}"),
