@@ -171,12 +171,11 @@ class Drive:
         self._spaces = {arm.name: Space.of(arm, cards[arm.name]) for arm in registration.arms}
 
     def search_to_report(self) -> bool:
-        """Every stage; where all is done, only the report is written again."""
+        """Every stage; where all is done, only MLflow is brought up to it, and the report written again."""
         with self._arms() as arms:
             work = Sequence(self._works(arms))
             if work.is_done and self._is_tested():
                 self._audience.say(f"study {self._site.name} is finished, nothing is left to train or to rank")
-                return self._report()
             with self._mirrored():
                 return self._train(work) and self._test() and self._report()
 

@@ -52,7 +52,7 @@ _LINE = "{study:<10} {life:>4}  {moment:<42} {hit:<28} {seen:<62} {seconds:>5}  
 
 @click.command(help=__doc__)
 @click.option("--only", multiple=True, type=click.Choice(sorted(PROGRAMS)), help="Only these.")
-@click.option("--jobs", default=1, show_default=True, help="How many programs at a time.")
+@click.option("--jobs", default=2, show_default=True, help="How many programs at a time.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the table here, too.")
 @click.option("--timeline", type=click.Path(path_type=Path), help="Write what `anytime` recorded here, as CSV.")
 def main(only: tuple[str, ...], jobs: int, json_file: Path | None, timeline: Path | None) -> None:
