@@ -5,6 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 VENV := .venv
+PEER := .venv-peer
 BIN := $(VENV)/bin
 RUNS := $(or $(KGE_STUDY_HOME),runs)
 
@@ -13,7 +14,7 @@ PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
 
-.PHONY: help setup demo check test-slow test-crash test-cluster format clean
+.PHONY: help setup demo check test-slow test-crash test-cluster test-peer format clean
 
 help:
 	@echo "make setup        virtual environment .venv with the tested versions"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-slow    set-up and the tests that take minutes"
 	@echo "make test-crash   set-up, then kills studies and their servers at dozens of moments"
 	@echo "make test-cluster set-up, then a study on several Ray nodes, one of which is lost"
+	@echo "make test-peer    PyKEEN in an environment of its own, then our models, losses and ranks against its"
 	@echo "make format       set-up, then ruff's fixes and formatting, in place"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 
@@ -59,9 +61,18 @@ test-crash: setup
 test-cluster: setup
 	$(BIN)/pytest -m cluster --timeout 3600
 
+test-peer: $(PEER)/.stamp
+	$(PEER)/bin/python -m pytest -m peer tests/peer
+
+$(PEER)/.stamp: tests/peer/requirements.txt constraints.txt
+	python=$$(bash .ci/find-python python3.11 python3.12 python3.13 python3); "$$python" -m venv --clear $(PEER)
+	$(PEER)/bin/python -m pip install --quiet $(TORCH_ARGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(PEER)/bin/python -m pip install --quiet -c constraints.txt -r tests/peer/requirements.txt
+	touch $@
+
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEER) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
