@@ -92,7 +92,7 @@ def _training(options: argparse.Namespace) -> str:
     """One epoch of `ns`, validated at its end."""
     return f"""\
 dataset: {options.folder.resolve()}
-model: {{name: {options.model}, dim: {options.dim}}}
+model: {{name: {options.model}, dim: {options.dim}, init: {{name: normal, std: 0.1}}}}
 loss: {{name: ns}}
 training: {{batch_size: {options.batch_size}, sub_batch_size: 1024, max_epochs: 1}}
 negatives: {{tail: {options.negatives}}}
