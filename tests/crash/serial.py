@@ -26,7 +26,7 @@ resources: {{max_concurrent: 1}}
 def searching(folder: Path) -> Iterator[Row]:
     """Drivers die from the first start to the last trial."""
     through = (*moments.START_UP, *moments.TRAINING, *moments.PRUNING, *moments.COMPLETION)
-    yield from killed(folder, FILE.format(name="searching", budget="trials: 10"), through)
+    yield from killed(folder, FILE.format(name="searching", budget="trials: 12"), through)
 
 
 def ending(folder: Path) -> Iterator[Row]:
