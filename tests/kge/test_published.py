@@ -1,0 +1,37 @@
+"""Every published setting constructs, trains one epoch and is validated: the shapes and options all go together."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kge.config import TrainingConfig
+from kge.documents import parse_config, read
+from kge.fitting import fit
+from tests.kge import graphs
+
+FOLDER = Path(__file__).parents[2] / "studies" / "published"
+GRAPH = graphs.random_graph()
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+def load(file: Path) -> TrainingConfig:
+    document = read(file)
+    return parse_config(document.data, document.where)
+
+
+def test_all_are_here() -> None:
+    assert len(FILES) == 52
+    models, datasets = ({load(file).model.name for file in FILES}, {load(file).dataset for file in FILES})
+    assert models == {"rescal", "tucker", "distmult", "complex", "transe", "rotate"}
+    assert datasets == {"fb15k-237", "wn18rr"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_published_setting_trains_one_epoch(file: Path) -> None:
+    config = load(file)
+    short = replace(config, training=replace(config.training, max_epochs=1))
+    [validation] = fit(short, GRAPH, directory=None)
+    assert math.isfinite(validation.loss)
+    assert 0 < validation.mrr <= 1
