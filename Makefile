@@ -14,7 +14,7 @@ PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
 
-.PHONY: help setup demo check test-slow test-crash test-cluster test-peer format clean
+.PHONY: help setup demo check test-slow test-crash test-cluster test-docker test-peer format clean
 
 help:
 	@echo "make setup        virtual environment .venv with the tested versions"
@@ -23,6 +23,7 @@ help:
 	@echo "make test-slow    set-up and the tests that take minutes"
 	@echo "make test-crash   set-up, then kills studies and their servers at dozens of moments"
 	@echo "make test-cluster set-up, then a study on several Ray nodes, one of which is lost"
+	@echo "make test-docker  set-up, then the service of docker/ under Compose: built, run, broken, repaired"
 	@echo "make test-peer    PyKEEN in an environment of its own, then our models, losses and ranks against its"
 	@echo "make format       set-up, then ruff's fixes and formatting, in place"
 	@echo "make clean        remove .venv and caches; runs/ stays"
@@ -60,6 +61,9 @@ test-crash: setup
 
 test-cluster: setup
 	$(BIN)/pytest -m cluster --timeout 3600
+
+test-docker: setup
+	$(BIN)/pytest -m docker --timeout 3600
 
 test-peer: $(PEER)/.stamp
 	$(PEER)/bin/python -m pytest -m peer tests/peer

@@ -76,6 +76,7 @@ class StockTrial(tune.Trainable):
             trial=0,
             attempt=0,
             config=space.config(config, seed=0),
+            folder=folder,
             directory=f"{folder}/{self.trial_id}",
         )
         self._events = run_attempt(assignment)

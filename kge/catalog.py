@@ -54,6 +54,11 @@ def unknown_dataset(name: str) -> str:
     return f"unknown dataset {name!r}: must be a folder or one of {', '.join(NAMES)}{hint}"
 
 
+def is_here(name: str) -> bool:
+    """True when a data set needs no download."""
+    return name not in SOURCES or any(folder.is_dir() for folder in _local_folders(name))
+
+
 def fetch(name: str) -> Path:
     """Folder with the verified files of a named data set, downloaded when it is nowhere here."""
     source = SOURCES[name]

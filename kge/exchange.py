@@ -70,13 +70,27 @@ def import_model(folder: Path, path: Path) -> None:
     """Write the model of a folder as a checkpoint, which must not exist yet; CheckpointError when it is not whole."""
     if path.exists():
         raise CheckpointError(f"{path}: must not exist yet, but it does")
+    description, state, config, _ = _read(folder)
+    curve = [description["validation"]] if description["validation"] is not None else []
+    checkpoint.save(path, {"fingerprint": description["fingerprint"], "curve": curve, "model": state}, config)
+
+
+def read_model(folder: Path, dataset: Dataset) -> AbstractModel:
+    """The model of a folder in evaluation mode; CheckpointError when it is not whole, or of another graph."""
+    description, state, _, model = _read(folder)
+    checkpoint.check_fingerprint(folder, description["fingerprint"], dataset)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor], TrainingConfig, AbstractModel]:
+    """Description, parameters, configuration, and a model of it with its initial tables."""
     description = _read_description(folder)
     _check_files(folder, description)
     state = _read_tensors(folder / TENSORS)
     config, model = _build(folder / DESCRIPTION, description)
     _check_state(folder / TENSORS, state, model.state_dict())
-    curve = [description["validation"]] if description["validation"] is not None else []
-    checkpoint.save(path, {"fingerprint": description["fingerprint"], "curve": curve, "model": state}, config)
+    return description, state, config, model
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

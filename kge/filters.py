@@ -2,6 +2,7 @@
 
 Shapes  Q queries, P (query, known answer) pairs.
 A filter never changes scores: ranking counts over all entities and then takes the known answers' share away.
+A triple is one number of 64 bits, which bounds the graph: entities^2 x relations.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from kge.data import Dataset, Side, Triples
+from kge.errors import DataError
 
 Ids = Int[Tensor, " Q"]
 Pairs = tuple[Int[Tensor, " P"], Int[Tensor, " P"]]
@@ -49,6 +51,9 @@ class FilterIndex:
     """Known answers of every query of both sides; duplicate triples change nothing."""
 
     def __init__(self, triples: Triples, *, num_entities: int, num_relations: int) -> None:
+        if num_entities**2 * num_relations > torch.iinfo(torch.int64).max:
+            came = f"{num_entities:,} entities, {num_relations:,} relations"
+            raise DataError(f"graph: entities^2 x relations must be below 2^63 to index its triples, got {came}")
         self._sides = {side: _SideIndex(triples, side, num_entities, num_relations) for side in Side}
 
     def pairs(self, side: Side, anchors: Ids, relations: Ids) -> Pairs:

@@ -69,9 +69,17 @@ def fit(
 
 
 def fit_by_epoch(
-    config: TrainingConfig, dataset: Dataset, *, directory: Path | None, device: str = "cpu"
+    config: TrainingConfig,
+    dataset: Dataset,
+    *,
+    directory: Path | None,
+    device: str = "cpu",
+    base: Path = Path(),
 ) -> Generator[EpochReport | Validation, None, None]:
-    """As `fit`, with every epoch before the validation that may follow it (`config.validates_after`)."""
+    """As `fit`, with every epoch before the validation that may follow it (`config.validates_after`).
+
+    A relative `pretrain.checkpoint` lies below `base`.
+    """
     training = Training(config, dataset, device=device)
     known = filter_from(dataset, ("train", "valid"), device)
     valid = dataset.valid.to(device)
@@ -85,7 +93,7 @@ def fit_by_epoch(
         curve = content["curve"]
         yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
     elif config.pretrain.checkpoint is not None:
-        copy_tables(Path(config.pretrain.checkpoint), training.model, dataset)
+        copy_tables(base / config.pretrain.checkpoint, training.model, dataset)
     since, started = training.epoch, time.perf_counter()
     for report in training.epochs():
         yield report

@@ -15,6 +15,8 @@ from kge.data import SPLITS, Dataset, Named, from_names
 from kge.errors import DataError
 
 _SUFFIXES = (".tsv", ".txt", ".tsv.gz", ".txt.gz")
+_LEVEL = 6  # of compression: the default of gzip, not that of Python
+_WRITTEN = 2**16  # triples written at once
 
 
 def read_folder(folder: Path) -> Dataset:
@@ -27,6 +29,18 @@ def read_folder(folder: Path) -> Dataset:
     if order is None:
         _check_order(dataset, folder)
     return dataset
+
+
+def write_folder(dataset: Dataset, folder: Path) -> None:
+    """Write a graph so that `read_folder` reads it again; the folder must not exist yet."""
+    names, relations = dataset.entities, dataset.relations
+    folder.mkdir()
+    columns.declare(folder, columns.STANDARD)
+    for split in SPLITS:
+        with gzip.open(folder / f"{split}.tsv.gz", "wt", compresslevel=_LEVEL, encoding="utf-8", newline="") as file:
+            for part in dataset.split(split).split(_WRITTEN):
+                rows = ((names[h], relations[r], names[t]) for h, r, t in part.tolist())
+                file.write("".join("\t".join(row) + "\n" for row in rows))
 
 
 def _check_order(dataset: Dataset, folder: Path) -> None:

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from kge.errors import DataError
+from kge.files import write_atomically
 from kge.folders import read_fields
 
 _FILES = {"entity": ("entities.tsv", "entity2text.txt"), "relation": ("relations.tsv", "relation2text.txt")}
@@ -35,6 +36,14 @@ NO_LABELS = Labels(entities={}, relations={})
 def read_labels(folder: Path) -> Labels:
     """The labels that a folder holds; DataError when a file is malformed or one kind has two files."""
     return Labels(entities=_read(folder, "entity"), relations=_read(folder, "relation"))
+
+
+def write_labels(labels: Labels, folder: Path) -> None:
+    """Write labels so that `read_labels` reads them again; no file where there are none."""
+    for what, each in (("entity", labels.entities), ("relation", labels.relations)):
+        if each:
+            lines = (f"{name}\t{label}\n" for name, label in each.items())
+            write_atomically(folder / _FILES[what][0], "".join(lines).encode())
 
 
 def _read(folder: Path, what: str) -> Mapping[str, str]:

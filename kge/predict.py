@@ -7,6 +7,7 @@ bounded however many there are.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -54,17 +55,18 @@ class Predictor:
 
     def answers(self, queries: Sequence[Query], *, top: int, new_only: bool = False) -> Iterator[tuple[Answer, ...]]:
         """The `top` best answers of each query, in the order of the queries."""
-        splits = [split for split in SPLITS if getattr(self._dataset, split) is not None]
-        known = filter_from(self._dataset, splits, self._device)
         size = max(1, _SCORED // self._dataset.num_entities)
         for first in range(0, len(queries), size):
             block = queries[first : first + size]
-            found = {side: self._answer(known, side, block, top=top, new_only=new_only) for side in Side}
+            found = {side: self._answer(side, block, top=top, new_only=new_only) for side in Side}
             yield from (next(found[query.side]) for query in block)
 
-    def _answer(
-        self, known: FilterIndex, side: Side, block: Sequence[Query], *, top: int, new_only: bool
-    ) -> Iterator[tuple[Answer, ...]]:
+    @cached_property
+    def _known(self) -> FilterIndex:
+        splits = [split for split in SPLITS if getattr(self._dataset, split) is not None]
+        return filter_from(self._dataset, splits, self._device)
+
+    def _answer(self, side: Side, block: Sequence[Query], *, top: int, new_only: bool) -> Iterator[tuple[Answer, ...]]:
         """Answers of those queries of a block that ask for this side."""
         mine = [query for query in block if query.side is side]
         if not mine:
@@ -74,9 +76,9 @@ class Predictor:
         with torch.no_grad():
             scores = self._model.score(side, anchors, relations).float()
         if new_only:
-            scores[known.pairs(side, anchors, relations)] = float("-inf")
+            scores[self._known.pairs(side, anchors, relations)] = float("-inf")
         best = scores.topk(min(top, scores.shape[1]), dim=1)
-        is_known = known.contains(side, anchors, relations, best.indices)
+        is_known = self._known.contains(side, anchors, relations, best.indices)
         for row in zip(best.values.tolist(), best.indices.tolist(), is_known.tolist(), strict=True):
             yield tuple(self._named(*each) for each in zip(*row, strict=True) if not (new_only and each[2]))
 

@@ -6,7 +6,7 @@ header, or JSON. Scores have nine digits in text, enough to tell any two numbers
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kge.data import Side
@@ -15,19 +15,20 @@ from kge.folders import read_fields
 from kge.predict import Answer, Predictor, Query
 
 ASKED = "?"
-_COLUMNS = ("head", "relation", "tail", "rank", "entity", "label", "score", "known")
+COLUMNS = ("head", "relation", "tail", "rank", "entity", "label", "score", "known")
 Record = dict[str, str | int | float | bool | None]
 
 
 def read_queries(path: Path, predictor: Predictor) -> list[Query]:
     """All queries of a file; DataError names file:line."""
-    queries = [_query(f"{path}:{number}", fields, predictor) for number, fields in read_fields(path)]
+    queries = [parse_query(f"{path}:{number}", fields, predictor) for number, fields in read_fields(path)]
     if not queries:
         raise DataError(f"{path}: must hold at least one query, got an empty file")
     return queries
 
 
-def _query(where: str, fields: list[str], predictor: Predictor) -> Query:
+def parse_query(where: str, fields: Sequence[str], predictor: Predictor) -> Query:
+    """The query of the three columns of a line; DataError says where it is wrong."""
     if len(fields) != 3 or (fields[0] == ASKED) == (fields[2] == ASKED):
         came = "\t".join(fields)
         raise DataError(f"{where}: must be head<TAB>relation<TAB>? or ?<TAB>relation<TAB>tail, got {came!r:.80}")
@@ -44,15 +45,15 @@ def records(queries: Iterable[Query], answers: Iterable[tuple[Answer, ...]]) -> 
         head, tail = (query.anchor, ASKED) if query.side is Side.TAIL else (ASKED, query.anchor)
         for rank, answer in enumerate(found, start=1):
             values = (head, query.relation, tail, rank, answer.entity, answer.label, answer.score, answer.known)
-            yield dict(zip(_COLUMNS, values, strict=True))
+            yield dict(zip(COLUMNS, values, strict=True))
 
 
 def as_tsv(found: Iterable[Record]) -> Iterator[str]:
     """Lines of a table with a header."""
-    yield "\t".join(_COLUMNS) + "\n"
+    yield "\t".join(COLUMNS) + "\n"
     for record in found:
         shown = record | {"label": record["label"] or "", "score": f"{record['score']:.9g}", "known": _word(record)}
-        yield "\t".join(str(shown[column]) for column in _COLUMNS) + "\n"
+        yield "\t".join(str(shown[column]) for column in COLUMNS) + "\n"
 
 
 def as_text(found: Iterable[Record]) -> Iterator[str]:

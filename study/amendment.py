@@ -3,8 +3,9 @@
     may grow        budget (in its unit), replicates, arms
     may change      resources (not what a trial holds, where device-seconds are the budget), failures, comments,
                     the order of arms
-    must stay       name, dataset, seed, search, pruning, and every arm with its whole search space
+    must stay       name, dataset, seed, search, pruning, comparison, and every arm with its whole search space
 
+Where arms start from others, what these have found must stay, and so must their budgets and failures.
 So no trial that exists could have been another, and an arm that is added disturbs none: its draws and
 seeds are its own. To give an arm whose test split was opened more trials or replicates is refused, unless it
 is said that the split may be opened again.
@@ -25,7 +26,7 @@ Flat = Mapping[str, object]  # key of the study file -> value
 
 _GROW = ("budget", "replicates")
 _FREE = ("resources", "failures", "fixed", "spaces")  # the last two as far as the spaces of old arms stay the same
-_DEVICE = ("resources.cpus_per_trial", "resources.gpus_per_trial")  # what a device-second is worth
+_DEVICE = ("resources.cpus_per_trial", "resources.gpus_per_trial", "resources.custom")  # what a device-second is worth
 
 
 def is_same(before: StudyConfig, after: StudyConfig) -> bool:
@@ -51,6 +52,8 @@ def changes(
         spaces: the search spaces of the arms that are to be, by arm.
     """
     _check_arms(before, after)
+    if any(arm.source is not None for arm in before.arms):
+        _check_sources(before, after)
     for card in cards:
         _check_space(card, spaces[card.arm], after)
     added = [arm.name for arm in after.arms if arm.name not in {each.name for each in before.arms}]
@@ -72,6 +75,7 @@ def _flat(config: StudyConfig) -> dict[str, object]:
         "search": {"sampler": config.search.sampler, "random_trials": config.search.first},
         "pruning": pruning,
         "budget": {config.budget_unit: getattr(config.budget, config.budget_unit)},
+        "comparison": dataclasses.asdict(config.comparison),
         "failures": {"identical_errors": config.identical_errors},
         "fixed": config.fixed,
         "spaces": config.spaces,
@@ -117,10 +121,23 @@ def _check_arms(before: StudyConfig, after: StudyConfig) -> None:
             kept = ", ".join(arms)
             raise StudyFileError(f"{place}: must keep every arm in an amendment: {arm.name} is missing, got {kept}")
         now = arms[arm.name]
-        for field in ("model", "loss", "training_type", "fixed", "objective"):
+        for field in ("model", "loss", "training_type", "fixed", "objective", "source", "checkpoint"):
             if getattr(arm, field) != getattr(now, field):
                 was, got = _words(getattr(arm, field)), _words(getattr(now, field))
                 raise StudyFileError(f"{place}: arm {arm.name}: {field} must stay {was} in an amendment, got {got}")
+
+
+def _check_sources(before: StudyConfig, after: StudyConfig) -> None:
+    """More trials of an arm could find another best than the one that an arm has started from."""
+    old, new = _flat(before), _flat(after)
+    for section in ("budget", "failures"):
+        was, now = ({key: value for key, value in flat.items() if key.startswith(section)} for flat in (old, new))
+        if was != now:
+            starts = ", ".join(arm.name for arm in before.arms if arm.source is not None)
+            place = after.document.where((section,))
+            raise StudyFileError(
+                f"{place}: must stay in an amendment where arms start from the best of others ({starts})"
+            )
 
 
 def _check_space(card: SpaceCard, space: Space, after: StudyConfig) -> None:

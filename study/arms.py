@@ -39,12 +39,16 @@ R = TypeVar("R")
 
 
 class Suggestion(NamedTuple):
-    """A trial to run: its number in the arm, its params, the seed of its training and the epochs it was given."""
+    """A trial to run: its number in the arm, its params, the seed of its training, the epochs it was given.
+
+    And the trial of another arm that it starts from, where its arm has a source.
+    """
 
     number: int
     params: Params
     seed: int
     epochs: int
+    source: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ class Arms:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def ask(self, arm: str, *, most: int | None = None) -> Suggestion:
+    def ask(self, arm: str, *, most: int | None = None, source: int | None = None) -> Suggestion:
         """Choose and write the arm's next trial, with its epochs: its own max_epochs, or the most that may be."""
         assert self._search is not None, "to ask, Arms needs a search"
         trials = self._all(arm)
@@ -101,9 +105,11 @@ class Arms:
         seed = seeds.training_seed(self._search.seed, arm, number)
         epochs = min(space.epochs(params), most or sys.maxsize)
         attributes: dict[str, Value] = {"random": random, "seed": seed, "epochs": epochs}
+        if source is not None:
+            attributes["source"] = source
         self._create(arm, number, _running(space, params, attributes))
         self._copies[arm] = copy
-        return Suggestion(number, params, seed, epochs)
+        return Suggestion(number, params, seed, epochs, source)
 
     def _draw(self, space: Space, number: int) -> Params:
         assert self._search is not None
@@ -183,9 +189,7 @@ class Arms:
     def running(self, arm: str) -> tuple[Suggestion, ...]:
         """The trials that have not ended."""
         return tuple(
-            Suggestion(trial.number, trial.params, trial.user_attrs["seed"], trial.user_attrs["epochs"])
-            for trial in self._charged(arm)
-            if trial.state == optuna.trial.TrialState.RUNNING
+            _suggestion(trial) for trial in self._charged(arm) if trial.state == optuna.trial.TrialState.RUNNING
         )
 
     def trials(self, arm: str) -> tuple[TrialRecord, ...]:
@@ -303,6 +307,11 @@ def _running(space: Space, params: Params, attributes: Mapping[str, Value]) -> F
     )
 
 
+def _suggestion(trial: FrozenTrial) -> Suggestion:
+    told = trial.user_attrs
+    return Suggestion(trial.number, trial.params, told["seed"], told["epochs"], told.get("source"))
+
+
 def _record(arm: str, trial: FrozenTrial) -> TrialRecord:
     told: dict[str, Any] = trial.user_attrs
     ended = trial.datetime_complete
@@ -323,6 +332,7 @@ def _record(arm: str, trial: FrozenTrial) -> TrialRecord:
         curve=(),
         started=trial.datetime_start.timestamp() if trial.datetime_start else None,
         ended=ended.timestamp() if ended else None,
+        source=told.get("source"),
     )
 
 

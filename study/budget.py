@@ -20,7 +20,9 @@ is given no more than what remains; in device-seconds to within one interval, be
 measurement only while the next intervals of all that run still fit.
 
 The next arm is the open one with the smallest commitment. In device-seconds no arm starts a second trial
-before every arm has measured something: until then nobody knows what a trial is worth. The ledger is a pure
+before every arm has measured something: until then nobody knows what a trial is worth. Arms that start from
+another one (study.pretraining) follow when the trials of all that come before them have ended; what they start
+from is charged before their first trial, and then the rule holds among them. The ledger is a pure
 view over what the database knows of the trials: a lost worker leaves its trial reserved, and a killed driver
 changes nothing.
 """
@@ -33,6 +35,7 @@ from operator import itemgetter
 from study.records import Cost, SpaceCard, TrialRecord
 
 UNITS = ("trials", "epochs", "device_seconds")
+BEFORE = -1  # the number of what is charged before the first trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,18 @@ class Stake:
     cost: Cost = field(default_factory=lambda: Cost(trials=1))  # charged so far
     epochs: int = 0  # given when it started
     interval: float = 0.0  # its longest time without a measurement, in device-seconds
+
+    @classmethod
+    def all_of(cls, trial: TrialRecord) -> Iterator["Stake"]:
+        """What was charged before a trial, where this is so, and the trial as it stands."""
+        if trial.pretraining.trials:
+            yield cls.before(trial.arm, trial.pretraining)
+        yield cls.of(trial)
+
+    @classmethod
+    def before(cls, arm: str, cost: Cost) -> "Stake":
+        """What an arm is charged before its first trial."""
+        return cls(arm=arm, trial=BEFORE, running=False, cost=cost)
 
     @classmethod
     def of(cls, trial: TrialRecord) -> "Stake":
@@ -103,7 +118,13 @@ class Ledger:
     """Budgets, reservations and spendings of all arms, in the order in which the study names them."""
 
     def __init__(
-        self, *, arms: Iterable[str], budget: Cost, unit: str, epochs: Mapping[str, int] | None = None
+        self,
+        *,
+        arms: Iterable[str],
+        budget: Cost,
+        unit: str,
+        epochs: Mapping[str, int] | None = None,
+        generations: Mapping[str, int] | None = None,
     ) -> None:
         if unit not in UNITS:
             raise ValueError(f"ledger: unit must be one of {', '.join(UNITS)}, got {unit!r}")
@@ -111,18 +132,27 @@ class Ledger:
         self.limit = amount(budget, unit)
         self._accounts = {arm: _Account() for arm in arms}
         self._epochs = epochs or {}  # the most that a trial of an arm trains
+        turns = {arm: (generations or {}).get(arm, 0) for arm in self._accounts}
+        self._turns = [[arm for arm in turns if turns[arm] == turn] for turn in sorted(set(turns.values()))]
         if not self.limit > 0:
             raise ValueError(f"ledger: budget must be positive in {unit}, got {self.limit}")
 
     @classmethod
     def over(
-        cls, *, cards: Iterable[SpaceCard], budget: Cost, unit: str, trials: Iterable[TrialRecord] = ()
+        cls,
+        *,
+        cards: Iterable[SpaceCard],
+        budget: Cost,
+        unit: str,
+        generations: Mapping[str, int],
+        trials: Iterable[TrialRecord] = (),
     ) -> "Ledger":
         """The ledger of the arms of these spaces, with their trials as they stand."""
         cards = tuple(cards)
         epochs = {card.arm: most_epochs(card) for card in cards} if unit == "epochs" else {}
-        ledger = cls(arms=[card.arm for card in cards], budget=budget, unit=unit, epochs=epochs)
-        spans = ((Stake.of(trial), trial.started or 0.0, trial.ended) for trial in trials)
+        arms = [card.arm for card in cards]
+        ledger = cls(arms=arms, budget=budget, unit=unit, epochs=epochs, generations=generations)
+        spans = ((stake, trial.started or 0.0, trial.ended) for trial in trials for stake in Stake.all_of(trial))
         for stake in in_time(spans):
             ledger.put(stake)
         return ledger
@@ -171,10 +201,20 @@ class Ledger:
 
     def next_arm(self) -> str | None:
         """The arm that starts the next trial: the smallest commitment, first named on ties; None when none can now."""
-        arms = [arm for arm, account in self._accounts.items() if not account.stopped]
-        if self.unit == "device_seconds":
-            arms = [arm for arm in arms if not self._accounts[arm].interval] or arms
-        return min((arm for arm in arms if self._is_open(arm)), key=self.committed, default=None)
+        for turn in self._turns:
+            arms = [arm for arm in turn if not self._accounts[arm].stopped]
+            if self.unit == "device_seconds":
+                arms = [arm for arm in arms if not self._accounts[arm].interval] or arms
+            following = min((arm for arm in arms if self.is_open(arm)), key=self.committed, default=None)
+            if following is not None or any(self._accounts[arm].running for arm in turn):
+                return following
+        return None
+
+    def is_open(self, arm: str) -> bool:
+        """Whether an arm has enough left to start a trial now."""
+        account, remaining = self._accounts[arm], self.remaining(arm)
+        least = account.interval if self.unit == "device_seconds" else 1
+        return remaining >= self._worth(arm) or (not account.running and remaining >= least)
 
     def lets_go_on(self, arm: str) -> bool:
         """Whether the next intervals of all that runs of an arm fit into its budget; only device-seconds run out so."""
@@ -195,11 +235,6 @@ class Ledger:
             account.kept = max(0.0, account.kept - self._reserved(account, now))
         elif before is not None and not now.running:
             account.kept += max(0.0, self._reserved(account, before) - now.cost.epochs)
-
-    def _is_open(self, arm: str) -> bool:
-        account, remaining = self._accounts[arm], self.remaining(arm)
-        least = account.interval if self.unit == "device_seconds" else 1
-        return remaining >= self._worth(arm) or (not account.running and remaining >= least)
 
     def _worth(self, arm: str) -> float:
         """What a trial of the arm takes when nothing cuts it short."""

@@ -17,6 +17,7 @@ import click
 from kge import console
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
+from study.cluster_commands import JOB_SERVER, Errand, is_job_server, logs, no_wait_option, resumption, send, submit
 from study.errors import StudyError, UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class _Group(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def study(debug: bool) -> None:
     """Fair, crash-exact hyperparameter studies of knowledge graph embedding models and losses."""
+
+
+study.add_command(submit)
+study.add_command(logs)
 
 
 def main() -> None:
@@ -93,11 +98,13 @@ _place = _options(
     ),
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
 )
+_plain = click.option("--plain", is_flag=True, help="Plain lines instead of a live table.")
 _driver = _options(
     _place,
     click.option("--address", default="local", show_default=True, help="A running Ray cluster: auto or HOST:PORT."),
-    click.option("--plain", is_flag=True, help="Plain lines instead of a live table."),
+    _plain,
 )
+_afar = click.option("--address", help=f"{JOB_SERVER}: of a study that was submitted to it.")
 
 
 @study.command()
@@ -124,7 +131,15 @@ def run(file: str, name: str | None, home: Path | None, database: str | None, ad
 @click.argument("name_or_file")
 @click.option("--amend", is_flag=True, help="Take over what has changed in the study file since.")
 @click.option("--reopen", is_flag=True, help="With --amend: the test split may be opened again, which the report says.")
-@_driver
+@_place
+@click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help=f"A running Ray cluster: auto or HOST:PORT. {JOB_SERVER}: the study goes on as a job there.",
+)
+@_plain
+@no_wait_option
 def resume(
     name_or_file: str,
     amend: bool,
@@ -133,6 +148,7 @@ def resume(
     database: str | None,
     address: str,
     plain: bool,
+    no_wait: bool,
 ) -> int:
     """Go on with a study that was interrupted, from where it is.
 
@@ -146,6 +162,9 @@ def resume(
     if reopen and not amend:
         raise click.UsageError("--reopen: must come with --amend")
     file = Path(name_or_file) if Path(name_or_file).is_file() else None
+    if is_job_server(address):
+        flags = [flag for flag, is_on in (("--amend", amend), ("--reopen", reopen)) if is_on]
+        return send(resumption(name_or_file, file, flags), address, home, database, wait=not no_wait)
     where = site(load_study(file).name if file else name_or_file, home=home, database=database)
     revision = Revision(file=file, amend=amend, reopen=reopen)
     return _resume(where, revision, home, database, address=address, plain=plain, search=True)
@@ -167,9 +186,14 @@ def replicate(name: str, home: Path | None, database: str | None, address: str, 
 @click.argument("name")
 @click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
 @_place
-def stop(name: str, timeout: float, home: Path | None, database: str | None) -> None:
+@_afar
+def stop(name: str, timeout: float, home: Path | None, database: str | None, address: str | None) -> int:
     """End the run of a study, on whatever machine it is, as Ctrl-C would; `study resume` goes on with it."""
     from contextlib import closing
+
+    if address is not None:
+        errand = Errand(study=name, arguments=["stop", name, "--timeout", f"{timeout:g}"])
+        return send(errand, address, home, database)
 
     from study.lease import stop_driver
     from study.site import site
@@ -178,14 +202,19 @@ def stop(name: str, timeout: float, home: Path | None, database: str | None) -> 
         store.registration(name)
         for sentence in stop_driver(store.lease(name), name, timeout=timeout):
             click.echo(sentence)
+    return 0
 
 
 @study.command()
 @click.argument("name")
 @_place
-def status(name: str, home: Path | None, database: str | None) -> None:
+@_afar
+def status(name: str, home: Path | None, database: str | None, address: str | None) -> int:
     """Show where a study stands."""
     from contextlib import closing
+
+    if address is not None:
+        return send(Errand(study=name, arguments=["status", name]), address, home, database)
 
     from study.history import study_record
     from study.site import site
@@ -196,22 +225,76 @@ def status(name: str, home: Path | None, database: str | None) -> None:
         record, owner = study_record(where.database, name), store.lease(name).owner()
     for line in status_lines(record, owner):
         click.echo(line)
+    return 0
 
 
 @study.command()
-@click.argument("name")
+@click.argument("name", required=False)
 @_place
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder (default: HOME/NAME/report).")
-def report(name: str, home: Path | None, database: str | None, out: Path | None) -> None:
-    """Write a study's report from its database, whatever state the study is in."""
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder (default: HOME/NAME/report; of a table: its name with -report, here).",
+)
+@click.option("--from-csv", "table", type=click.Path(path_type=Path), help="A table of another tool's trials.")
+@click.option(
+    "--unit",
+    type=click.Choice(["trials", "epochs", "device_seconds"]),
+    default="trials",
+    show_default=True,
+    help="With --from-csv: what its budgets are counted in.",
+)
+def report(
+    name: str | None, home: Path | None, database: str | None, out: Path | None, table: Path | None, unit: str
+) -> None:
+    """Write a study's report from its database, whatever state the study is in.
+
+    With --from-csv and without NAME: the report of finished trials that another tool wrote as a table.
+    """
+    if (name is None) == (table is None):
+        raise click.UsageError("report: must be given NAME or --from-csv FILE, one of them")
+
+    def say(sentence: str) -> None:
+        click.echo(sentence, err=True)
+
+    for file in _table_report(table, unit, out) if table else _study_report(str(name), home, database, out, say):
+        click.echo(file)
+
+
+def _table_report(table: Path, unit: str, out: Path | None) -> tuple[Path, ...]:
     from study import report
+    from study.external import read_table
+
+    return report.build(read_table(table, unit=unit), out or Path(f"{table.stem}-report"))
+
+
+def _study_report(
+    name: str, home: Path | None, database: str | None, out: Path | None, say: Callable[[str], None]
+) -> tuple[Path, ...]:
+    from study.evidence import write_report
     from study.history import study_record
     from study.site import site
 
     where = site(name, home=home, database=database)
     where.open().close()
-    for file in report.build(study_record(where.database, name), out or where.folder / "report"):
-        click.echo(file)
+    record = study_record(where.database, name)
+    files = write_report(record, folder=where.folder, out=out or where.folder / "report", say=say)
+    if out is None:
+        _send_report(where, say)
+    return files
+
+
+def _send_report(where: "Site", say: Callable[[str], None]) -> None:
+    """Replace the report on the study's MLflow run, where there is an MLflow."""
+    from study.errors import WorldError
+    from study.tracking.process import is_tracked
+    from study.tracking.worker import sync_command
+
+    if is_tracked(where.home):
+        try:
+            sync_command(name=where.name, home=where.home, database=where.database)
+        except WorldError as error:
+            say(f"MLflow has no copy of this report, `study sync {where.name}` sends it: {error}")
 
 
 @study.command()
@@ -225,6 +308,40 @@ def sync(name: str, home: Path | None, database: str | None) -> None:
     where = site(name, home=home, database=database)
     where.open().close()
     click.echo(str(sync_command(name=name, home=where.home, database=where.database)))
+
+
+@study.command()
+@click.argument("name")
+@click.argument("trial", metavar="ARM/NUMBER")
+@click.option("--replicate", "replicate_", is_flag=True, help="ARM/NUMBER is a replicate of the arm's selection.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: as in the study.")
+@click.option("--tolerance", type=click.FloatRange(min=0), default=0.001, show_default=True, help="Of validation MRR.")
+@_place
+def replay(
+    name: str,
+    trial: str,
+    replicate_: bool,
+    device: str | None,
+    tolerance: float,
+    home: Path | None,
+    database: str | None,
+) -> int:
+    """Train one trial again from its record and say whether its numbers hold; exit code 1 when they do not.
+
+    Nothing is written to the study.
+    """
+    from study import replay
+    from study.site import site
+
+    verdict = replay.again(
+        site(name, home=home, database=database),
+        trial,
+        is_replicate=replicate_,
+        device=device,
+        tolerance=tolerance,
+        say=click.echo,
+    )
+    return 0 if verdict.holds else 1
 
 
 @contextmanager

@@ -6,7 +6,7 @@ StudyConfig is what it resolves to. Every refusal names the file, the line and t
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -20,11 +20,13 @@ from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.options import options
 from study.errors import StudyFileError
+from study.hypotheses import ComparisonSection, comparison_plan
 from study.records import Arm, Cost, Value
 from study.resources import resource_folder
 
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_RAYS_OWN = ("CPU", "GPU", "cpu", "gpu", "memory", "object_store_memory")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
 
 Entry = str | dict[str, Any]
@@ -32,7 +34,11 @@ Entry = str | dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class ArmsSection:
-    """Every model meets every loss. An entry is a name, or a mapping with `name`, fixed options and a `label`."""
+    """Every model meets every loss. An entry is a name, or a mapping with `name`, fixed options and a `label`.
+
+    A loss may start from the tables of another training: `pretrain: LABEL` names another loss of the list (the best
+    trial of the arm with the same model), `pretrain: {checkpoint: FILE}` a file.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     models: tuple[Entry, ...]
@@ -124,9 +130,13 @@ class Resources:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
+    custom: dict[str, float] = field(default_factory=dict)  # as the nodes of a cluster name them
     max_concurrent: int | None = None
 
     def __post_init__(self) -> None:
+        for name, amount in self.custom.items():
+            require(name not in _RAYS_OWN, f"resources.custom.{name}", "a resource that is no key of its own", name)
+            require(amount > 0, f"resources.custom.{name}", "> 0", amount)
         require(self.cpus_per_trial > 0, "resources.cpus_per_trial", "> 0", self.cpus_per_trial)
         require(self.gpus_per_trial >= 0, "resources.gpus_per_trial", ">= 0", self.gpus_per_trial)
         limit = self.max_concurrent
@@ -147,6 +157,7 @@ class StudyFile:
     pruning: PruningConfig | None = None
     failures: FailuresSection = field(default_factory=FailuresSection)
     replicates: int = 5
+    comparison: ComparisonSection = field(default_factory=ComparisonSection)
     fixed: dict[str, Value] = field(default_factory=dict)
     spaces: dict[str, dict[str, Any]] = field(default_factory=dict)
     resources: Resources = field(default_factory=Resources)
@@ -180,6 +191,7 @@ class StudyConfig:
     pruning: PruningConfig | None
     identical_errors: int | None  # an arm stops after as many; None: never
     replicates: int
+    comparison: ComparisonSection
     fixed: Mapping[str, Value]
     spaces: Mapping[str, Mapping[str, Any]]
     resources: Resources
@@ -236,17 +248,21 @@ def _resolve(document: Document) -> StudyConfig:
     training_type = file.fixed.get("training.type")
     models = tuple(_parts(document, file, "model"))
     losses = tuple(_parts(document, file, "loss"))
+    _check_starts(document, file, losses)
+    arms = tuple(_arm(file, model, loss, training_type) for model, loss in product(models, losses))
+    comparison_plan(file.comparison, arms, document.where)  # refuses what is no pair of these arms
     return StudyConfig(
         name=file.name,
         dataset=file.dataset,
         seed=file.seed,
-        arms=tuple(_arm(file, model, loss, training_type) for model, loss in product(models, losses)),
+        arms=arms,
         budget=file.budget.cost,
         budget_unit=file.budget.unit,
         search=file.search,
         pruning=file.pruning,
         identical_errors=file.failures.identical_errors,
         replicates=file.replicates,
+        comparison=file.comparison,
         fixed=file.fixed,
         spaces=file.spaces,
         resources=file.resources,
@@ -261,6 +277,8 @@ class _Part:
     name: str
     label: str
     fixed: tuple[tuple[str, Value], ...]
+    source: str | None = None  # the label of the loss whose tables it starts from
+    checkpoint: str | None = None  # ... or the file
 
 
 def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) -> Iterator[_Part]:
@@ -271,6 +289,7 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
         at: Location = (*section, index)
         options = dict(entry) if isinstance(entry, dict) else {"name": entry}
         label = options.pop("label", options.get("name"))
+        start = _start(document, at, options.pop("pretrain", None)) if kind == "loss" else {}
         other = {"loss": {"name": "sce"}} if kind == "model" else {"model": {"name": "distmult"}}
         parse_config({"dataset": file.dataset, kind: options, **other}, _inside(document, at, entry))
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
@@ -281,7 +300,43 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
             )
         labels.add(label)
         name = options.pop("name")
-        yield _Part(name=name, label=label, fixed=tuple(sorted(flatten({kind: options}).items())))
+        yield _Part(name=name, label=label, fixed=tuple(sorted(flatten({kind: options}).items())), **start)
+
+
+def _start(document: Document, at: Location, pretrain: object) -> dict[str, str]:
+    """What a loss starts from, by the field of a part that holds it."""
+    if pretrain is None:
+        return {}
+    if isinstance(pretrain, str):
+        return {"source": pretrain}
+    if isinstance(pretrain, dict) and set(pretrain) == {"checkpoint"} and isinstance(pretrain["checkpoint"], str):
+        return {"checkpoint": pretrain["checkpoint"]}
+    must = "must be the label of another loss, or {checkpoint: FILE}"
+    raise StudyFileError(f"{document.where((*at, 'pretrain'))}: {must}, got {pretrain!r}")
+
+
+def _check_starts(document: Document, file: StudyFile, losses: Sequence[_Part]) -> None:
+    """A loss starts from another one, which does not start from it, and has a budget to pay for that."""
+    by_label = {loss.label: loss for loss in losses}
+    for index, loss in enumerate(losses):
+        if loss.source is None and loss.checkpoint is None:
+            continue
+        where = document.where(("arms", "losses", index, "pretrain"))
+        if file.budget.trials == 1:
+            raise StudyFileError(
+                f"{document.where(('budget', 'trials'))}: must be >= 2 where losses are pretrained, got 1"
+            )
+        way, source = [loss.label], loss.source
+        while source is not None:
+            if source in way:
+                raise StudyFileError(
+                    f"{where}: must not come back to where it starts, got {' <- '.join([*way, source])}"
+                )
+            if source not in by_label:
+                others = [label for label in by_label if label != loss.label]
+                raise StudyFileError(f"{where}: {unknown('label of a loss', source, others)}")
+            way.append(source)
+            source = by_label[source].source
 
 
 def _inside(document: Document, at: Location, entry: Entry) -> Where:
@@ -300,6 +355,8 @@ def _arm(file: StudyFile, model: _Part, loss: _Part, training_type: Value) -> Ar
         training_type=type_,
         objective=_objective(file, loss, type_),
         fixed=model.fixed + loss.fixed,
+        source=None if loss.source is None else f"{model.label}.{loss.source}",
+        checkpoint=loss.checkpoint,
     )
 
 

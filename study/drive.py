@@ -10,21 +10,22 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from kge.catalog import load
 from kge.data import passport
 from kge.fitting import Evaluation
-from study import report
 from study.arms import Arms, Search
 from study.budget import Ledger
 from study.config import Resources, StudyConfig, parse_study
 from study.environment import environment
 from study.errors import StudyExistsError, UserError, WorldError
+from study.evidence import write_report
 from study.history import study_record, trial_records
 from study.opening import TestJob, open_test, record_test, sealed, untested
+from study.pretraining import generations
 from study.records import Selection
 from study.replicate import ReplicateWork
 from study.revision import Revision, revised
@@ -35,7 +36,7 @@ from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import rank_test_split
+from study.trial import priced, rank_test_split
 from study.work import ArmProgress, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
@@ -59,6 +60,7 @@ def run(config: StudyConfig, site: Site, *, address: str, audience: Audience) ->
     stop = Stop()
     with stopping(stop), Cluster(address=address, slots=slots(config.resources), stop=stop) as cluster:
         cluster.connect()  # the last thing that can refuse the study before anything is written
+        registration = replace(registration, environment={**registration.environment, **cluster.facts()})
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
             store.register_study(registration, file=str(Path(config.document.path).resolve()))
@@ -82,15 +84,15 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
 
 def declare(config: StudyConfig, name: str) -> Registration:
     """All that is fixed when a study begins; composes and checks every space, loads the data set."""
-    spaces = compose_all(config)
+    spaces, dataset = compose_all(config), load(config.dataset)
     return Registration(
         name=name,
         spec=config.text,
         spec_sha256=config.sha256,
         seed=config.seed,
         dataset=config.dataset,
-        passport=passport(load(config.dataset)),
-        arms=config.arms,
+        passport=passport(dataset),
+        arms=tuple(priced(arm, spaces[arm.name], dataset) for arm in config.arms),
         spaces=tuple(spaces[arm.name].card() for arm in config.arms),
         budget=config.budget,
         budget_unit=config.budget_unit,
@@ -104,7 +106,12 @@ def declare(config: StudyConfig, name: str) -> Registration:
 
 def slots(resources: Resources) -> Slots:
     """What a study file asks of a cluster for each trial."""
-    return Slots(cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial, max_concurrent=resources.max_concurrent)
+    return Slots(
+        cpus=resources.cpus_per_trial,
+        gpus=resources.gpus_per_trial,
+        custom=resources.custom,
+        max_concurrent=resources.max_concurrent,
+    )
 
 
 @contextmanager
@@ -205,7 +212,9 @@ class Drive:
             store=self._store,
             arms=arms,
             spaces=self._spaces,
-            ledger=Ledger.over(cards=study.spaces, budget=study.budget, unit=study.budget_unit),
+            ledger=Ledger.over(
+                cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=generations(study.arms)
+            ),
             config=self._config,
             listen=self._audience.progress,
         )
@@ -219,6 +228,7 @@ class Drive:
             store=self._store,
             selections=self._freeze(arms),
             replicates=self._study.replicates,
+            sources={arm.name: arm.source for arm in self._study.arms if arm.source is not None},
             listen=self._audience.progress,
         )
 
@@ -250,8 +260,9 @@ class Drive:
         return self._goes_on()
 
     def _report(self) -> bool:
-        report.build(study_record(self._site.database, self._study.name), self._site.folder / "report")
-        self._audience.say(f"report: {self._site.folder / 'report' / 'index.html'}")
+        record, folder = study_record(self._site.database, self._study.name), self._site.folder
+        write_report(record, folder=folder, out=folder / "report", say=self._audience.say)
+        self._audience.say(f"report: {folder / 'report' / 'index.html'}")
         return True
 
     def _goes_on(self) -> bool:

@@ -49,10 +49,10 @@ def _gpu() -> str:
 
 
 def _commit() -> str:
-    """Of the checkout that this file is in, marked when it has changes."""
+    """Of the checkout that this file is in, marked when it has changes; an image has none and was told its own."""
     folder = Path(__file__).resolve().parent.parent
     if not (folder / ".git").exists():
-        return ""
+        return os.environ.get("KGE_STUDY_COMMIT", "")
     head, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain", "--untracked-files=no")
     return f"{head} with changes" if head and changes else head
 

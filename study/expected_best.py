@@ -19,6 +19,7 @@ trials share their random numbers, so the same trials are drawn for all arms.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,20 +63,22 @@ def expected_best(values: Sequence[float], *, confidence: float = 0.95) -> tuple
 
 
 def flips(
-    values: Mapping[str, Sequence[float]], *, generator: np.random.Generator, draws: int = 2000
+    values: Mapping[str, Sequence[float]],
+    *,
+    generator: np.random.Generator,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    draws: int = 2000,
 ) -> tuple[Flip, ...]:
-    """For every pair of arms and every number of trials; each arm needs as many values, trial by trial."""
+    """For these pairs of arms, or all, and every number of trials; each arm needs as many values, trial by trial."""
     lengths = {len(each) for each in values.values()}
     if len(lengths) > 1:
         raise ValueError(f"flips: arms must have as many trials each, got {sorted(lengths)}")
     count = next(iter(lengths), 0)
     orders = generator.permuted(np.tile(np.arange(count), (draws, 1)), axis=1)
     best = {arm: np.maximum.accumulate(np.asarray(each, dtype=float)[orders], axis=1) for arm, each in values.items()}
-    names = list(values)
     return tuple(
         Flip(trials=trials, first=first, second=second, probability=probability)
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
+        for first, second in (combinations(values, 2) if pairs is None else pairs)
         for trials, probability in enumerate(_flipped(best[first], best[second]), start=1)
     )
 

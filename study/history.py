@@ -1,14 +1,17 @@
 """What a study's database knows, as records: all that a report, the mirror or `study status` reads."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from study.arms import Arms
 from study.attempts import unmeasured
+from study.budget import Ledger
 from study.failures import stops
-from study.records import Cost, Measurement, StudyRecord, TrialRecord, TrialState
+from study.hypotheses import declared
+from study.pretraining import charged_before, generations, stranded
+from study.records import ArmStop, Cost, Measurement, StudyRecord, TrialRecord, TrialState
 from study.store import AttemptRecord, Registration, Store
 
 
@@ -25,7 +28,8 @@ def study_record(database: str, name: str) -> StudyRecord:
             replicate_records=tuple(store.replicates(name)),
             openings=tuple(store.openings(name)),
             amendments=tuple(store.amendments(name)),
-            stops=stops(trials, limit=registration.identical_errors),
+            stops=tuple(_stops(registration, trials)),
+            comparison=declared(registration.spec, registration.arms, f"study {name}"),
         )
 
 
@@ -39,7 +43,21 @@ def trial_records(store: Store, arms: Arms, registration: Registration) -> tuple
         attempts[attempt.arm, attempt.trial].append(attempt)
     curves = curves_by_trial(store.measurements(name, "search"))
     keys = ((trial, (trial.arm, trial.number)) for trial in trials)
-    return tuple(_whole(trial, curves.get(key, ()), attempts[key]) for trial, key in keys)
+    found = [_whole(trial, curves.get(key, ()), attempts[key]) for trial, key in keys]
+    return charged_before(registration.arms, found)
+
+
+def _stops(study: Registration, trials: tuple[TrialRecord, ...]) -> Iterator[ArmStop]:
+    """The arms that get no more trials: too many broke by the same bug, or there is nothing to start from."""
+    of_bugs = stops(trials, limit=study.identical_errors)
+    yield from of_bugs
+    turns = generations(study.arms)
+    ledger = Ledger.over(
+        cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=turns, trials=trials
+    )
+    for stop in of_bugs:
+        ledger.stop(stop.arm)
+    yield from stranded(ledger, study.arms, trials)
 
 
 def curves_by_trial(measurements: Iterable[Measurement]) -> Mapping[tuple[str, int], tuple[Measurement, ...]]:

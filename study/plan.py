@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from study.budget import amount, most_epochs
 from study.config import StudyConfig
+from study.pretraining import start_text, starts_elsewhere
 from study.records import Dimension, Value
 from study.space import Space
 
@@ -22,6 +23,7 @@ def plan_lines(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str
     yield ""
     yield from _objectives(config)
     yield ""
+    yield from _starts(config)
     yield from _cards(spaces)
     yield from _budget(config, spaces)
 
@@ -30,6 +32,14 @@ def _objectives(config: StudyConfig) -> Iterator[str]:
     yield "By theory, arms of one model with the same objective answer the same question; others do not:"
     for objective in dict.fromkeys(arm.objective for arm in config.arms):
         yield f"  {objective:13} {', '.join(arm.name for arm in config.arms if arm.objective == objective)}"
+
+
+def _starts(config: StudyConfig) -> Iterator[str]:
+    starting = [arm for arm in config.arms if starts_elsewhere(arm)]
+    if starting:
+        yield "Pretrained, and charged for it before the first trial:"
+        yield from _table([(arm.name, f"starts from {start_text(arm, ())}") for arm in starting])
+        yield ""
 
 
 def _cards(spaces: Mapping[str, Space]) -> Iterator[str]:
@@ -77,9 +87,12 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     else:
         first, factor = config.pruning.min_epochs, config.pruning.reduction_factor
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
-    each, total = min(trials.values()), sum(trials.values()) + arms * replicates
-    least = "" if unit == "trials" else "at least "
-    yield f"Trainings: {least}{arms} arms x {each} trials + {arms} arms x {replicates} replicates = {least}{total}."
+    each, paid = min(trials.values()), sum(starts_elsewhere(arm) for arm in config.arms) if unit == "trials" else 0
+    total = sum(trials.values()) - paid + arms * replicates
+    least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
+    yield (
+        f"Trainings: {least}{arms} arms x {each} trials{less} + {arms} arms x {replicates} replicates = {least}{total}."
+    )
     again = sum(epochs.values()) * replicates
     if unit == "device_seconds":
         yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again} epochs of replicates at most."

@@ -38,19 +38,6 @@ class FailureClass(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One cell of the comparison: data set x model x loss, with its training type and fixed options."""
-
-    name: str  # unique in the study and safe as a folder name, e.g. "complex.sce_ls" or "transe-l1.ns"
-    dataset: str
-    model: str
-    loss: str
-    training_type: str
-    objective: str  # what the loss aims at with this training type and these options: "p_d", "p_d/p_y", "smoothed", ...
-    fixed: tuple[tuple[str, Value], ...] = ()  # TrainingConfig paths that this arm holds fixed
-
-
-@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What was spent, in all three units at once."""
 
@@ -67,6 +54,22 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One cell of the comparison: data set x model x loss, with its training type and fixed options."""
+
+    name: str  # unique in the study and safe as a folder name, e.g. "complex.sce_ls" or "transe-l1.ns"
+    dataset: str
+    model: str
+    loss: str
+    training_type: str
+    objective: str  # what the loss aims at with this training type and these options: "p_d", "p_d/p_y", "smoothed", ...
+    fixed: tuple[tuple[str, Value], ...] = ()  # TrainingConfig paths that this arm holds fixed
+    source: str | None = None  # the arm whose best trial its trainings start from
+    checkpoint: str | None = None  # the file whose tables its trainings start from
+    pretraining: Cost = field(default_factory=Cost)  # what that file took, charged before the first trial
+
+
+@dataclass(frozen=True, kw_only=True)
 class Assignment:
     """One attempt of a trial or replicate, as a worker receives it."""
 
@@ -76,6 +79,7 @@ class Assignment:
     trial: int  # trial number within the arm; the replicate's index when stage is "replicate"
     attempt: int  # 0 for the first execution
     config: Mapping[str, object]  # nested TrainingConfig mapping, complete
+    folder: str  # of the study; where relative paths of the configuration start
     directory: str  # where this trial keeps its checkpoints, the same for every attempt
 
 
@@ -124,6 +128,15 @@ class TrialRecord:
     curve: tuple[Measurement, ...]
     started: float | None  # unix times, seconds
     ended: float | None
+    source: int | None = None  # the trial of its arm's source whose tables it starts from
+    pretraining: Cost = field(
+        default_factory=Cost
+    )  # charged beside an arm's first trial for what all of them start from
+
+    @property
+    def charged(self) -> Cost:
+        """All that its arm was charged when it ran."""
+        return self.pretraining + self.cost
 
     @property
     def is_selectable(self) -> bool:
@@ -196,8 +209,13 @@ class ArmStop:
     """Why an arm gets no more trials although its budget is not spent."""
 
     arm: str
-    errors: int  # identical ones
+    errors: int  # identical ones; 0: it had nothing to start from
     reason: str
+
+    @property
+    def said(self) -> str:
+        """Why, in a sentence."""
+        return f"{self.errors} trials broke by {self.reason}" if self.errors else self.reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +238,38 @@ class SpaceCard:
     arm: str
     tuned: tuple[Dimension, ...]
     fixed: tuple[tuple[str, Value], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Which tuned values mattered in an arm (study.importance)."""
+
+    arm: str
+    trials: int  # completed ones that it knows
+    shares: tuple[tuple[str, float], ...] = ()  # by path
+    withheld: str = ""  # why there are none
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRecord:
+    """Test MRR of the replicates of an arm on the queries that have something in common."""
+
+    arm: str
+    by: str  # "category" or "relation"
+    name: str
+    side: str  # "both", "head" or "tail"
+    queries: int
+    mrr: float  # mean over seeds
+    std: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonPlan:
+    """Which arms are compared, and from when on one is called better: declared with the study."""
+
+    pairs: tuple[tuple[str, str], ...] | None = None  # of arms; None: all of them
+    confidence: float = 0.95
+    better: float = 0.75  # probability that one beats the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +297,8 @@ class StudyRecord:
     openings: tuple[Opening, ...]
     amendments: tuple[Amendment, ...] = ()
     stops: tuple[ArmStop, ...] = ()
+    imported_from: str = ""  # the table of another tool's trials (study.external), of which spec_sha256 is the hash
+    comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
 
     def current_selection(self, arm: str) -> Selection | None:
         """The arm's selection that counts: the latest."""

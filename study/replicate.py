@@ -2,25 +2,28 @@
 
 The first replicate of every arm, then the second of every arm, and so on. A replicate stops as its trial
 did, by its own curve or its last epoch; nothing prunes it, and its cost is no part of a search budget.
-Where an arm was selected anew, the replicates of its earlier selection stay as they are, or end as they
+A replicate of an arm that starts from another one waits for that one's replicate in the same place, and starts
+from it. Where an arm was selected anew, the replicates of its earlier selection stay as they are, or end as they
 stand; the indices of the new ones count on, so that their seeds and folders are fresh.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 from study.attempts import AttemptLog
 from study.history import best_of, curves_by_trial
-from study.records import Assignment, Cost, Measurement, Outcome, ReplicateRecord, Selection, TrialState
+from study.records import Assignment, Cost, FailureClass, Measurement, Outcome, ReplicateRecord, Selection, TrialState
 from study.seeds import training_seed
 from study.store import Store
 from study.trial import forget
 from study.work import ArmProgress
 
 STAGE = "replicate"
+
+Key = tuple[str, int]  # arm and index
 
 
 class ReplicateWork:
@@ -35,8 +38,10 @@ class ReplicateWork:
         store: Store,
         selections: Sequence[Selection],
         replicates: int,
+        sources: Mapping[str, str],
         listen: Callable[[ArmProgress], None],
     ) -> None:
+        """`sources`: by arm, the arm that it starts from."""
         self._study = study
         self._folder = folder
         self._store = store
@@ -50,7 +55,8 @@ class ReplicateWork:
         by_arm = [_wanted(each, known, replicates=replicates, study_seed=seed) for each in self._selections.values()]
         self._records = {(each.arm, each.index): each for turn in zip(*by_arm, strict=True) for each in turn}
         self._supersede(known)
-        self._waiting: deque[tuple[str, int]] = deque()
+        self._sources = dict(_starts(by_arm, sources))
+        self._waiting: deque[Key] = deque()
         self._recover()
 
     @property
@@ -59,10 +65,12 @@ class ReplicateWork:
         return all(record.state.is_final for record in self._records.values())
 
     def next(self) -> Assignment | None:
-        """The replicates in turn."""
-        if not self._waiting:
+        """The replicates in turn, but for those whose start is not there yet."""
+        ready = next((key for key in self._waiting if self._can_start(key)), None)
+        if ready is None:
             return None
-        arm, index = self._waiting.popleft()
+        self._waiting.remove(ready)
+        arm, index = ready
         record = self._records[arm, index]
         self._store.record_replicate(self._study, record)
         assignment = Assignment(
@@ -72,6 +80,7 @@ class ReplicateWork:
             trial=index,
             attempt=self._log.begin(arm, index),
             config=self._log.fitted(arm, index, self._config(record)),
+            folder=str(self._folder),
             directory=str(replicate_folder(self._folder, arm, index)),
         )
         self._tell(arm)
@@ -114,14 +123,24 @@ class ReplicateWork:
             self._tell(arm)
 
     def _resolve(self, arm: str, index: int) -> None:
+        source = self._sources.get((arm, index))
+        if source is not None and self._records[source].state is TrialState.FAIL:
+            self._settle(arm, index, _without_start(source))
+            return
         verdict = self._log.verdict(arm, index, self._config(self._records[arm, index]))
         if verdict is None:
             self._waiting.append((arm, index))
         else:
             self._settle(arm, index, verdict)
 
+    def _can_start(self, key: Key) -> bool:
+        source = self._sources.get(key)
+        return source is None or self._records[source].state.is_final
+
     def _config(self, record: ReplicateRecord) -> Mapping[str, object]:
-        return {**self._selections[record.arm].config, "seed": record.seed}
+        config = {**self._selections[record.arm].config, "seed": record.seed}
+        source = self._sources.get((record.arm, record.index))
+        return config if source is None else config | {"pretrain": {"checkpoint": replicate_checkpoint(*source)}}
 
     def _settle(self, arm: str, index: int, outcome: Outcome) -> None:
         best = best_of(self._curves.get((arm, index), ()))
@@ -137,6 +156,10 @@ class ReplicateWork:
         forget(replicate_folder(self._folder, arm, index))
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"replicate {index}: {outcome.state}, {found}, {outcome.reason}")
+        if outcome.state is TrialState.FAIL:
+            for follower in [key for key in self._waiting if self._sources.get(key) == (arm, index)]:
+                self._waiting.remove(follower)
+                self._resolve(*follower)
 
     def _tell(self, arm: str, said: str = "") -> None:
         records = {index: record for (name, index), record in self._records.items() if name == arm}
@@ -162,6 +185,25 @@ class ReplicateWork:
 def replicate_folder(folder: Path, arm: str, index: int) -> Path:
     """Where a replicate keeps its checkpoints."""
     return folder / "replicates" / arm / str(index)
+
+
+def _without_start(source: Key) -> Outcome:
+    reason = f"it starts from replicate {source[1]} of {source[0]}, which failed"
+    return Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason=reason)
+
+
+def replicate_checkpoint(arm: str, index: int) -> str:
+    """Where a replicate keeps its best tables, relative to the study's folder."""
+    return f"replicates/{arm}/{index}/best.pt"
+
+
+def _starts(by_arm: Iterable[Sequence[ReplicateRecord]], sources: Mapping[str, str]) -> Iterator[tuple[Key, Key]]:
+    """Each replicate that starts from another one, with that one: the source's in the same place."""
+    records = {each[0].arm: each for each in by_arm if each}
+    for arm, source in sources.items():
+        if arm in records:
+            for mine, its in zip(records[arm], records[source], strict=True):
+                yield (mine.arm, mine.index), (its.arm, its.index)
 
 
 def _wanted(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kge.catalog import load
 from study import amendment
 from study.config import StudyConfig, load_study, parse_study
 from study.errors import UserError
@@ -16,6 +17,7 @@ from study.opening import sealed
 from study.records import Amendment
 from study.space import compose_all
 from study.store import Registration, Store
+from study.trial import priced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +78,12 @@ def _amended(
         reopens=reopen,
         time=time.time(),
     )
+    known, dataset = {arm.name: arm for arm in study.arms}, load(study.dataset)
     amended = replace(
         study,
         spec=after.text,
         spec_sha256=after.sha256,
-        arms=after.arms,
+        arms=tuple(known.get(arm.name) or priced(arm, spaces[arm.name], dataset) for arm in after.arms),
         spaces=tuple(spaces[arm.name].card() for arm in after.arms),
         budget=after.budget,
         replicates=after.replicates,

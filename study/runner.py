@@ -19,9 +19,10 @@ import tempfile
 import textwrap
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from unittest.mock import patch
@@ -30,13 +31,13 @@ import ray
 import torch
 from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import AuthenticationError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from study.errors import WorldError
+from study.errors import UserError, WorldError
 from study.records import Assignment, Outcome
 from study.trial import run_attempt
 from study.work import Stop, Work
@@ -61,6 +62,7 @@ _WORKER = {"OMP_WAIT_POLICY": "passive"}
 
 _CHECK = 5.0  # seconds between two looks at the cluster
 _GRACE = 600.0  # seconds before the folder of a driver that is gone is removed
+_EVERYWHERE = ("CPU", "GPU", "memory", "object_store_memory")  # what Ray counts on nodes by itself
 _OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
 T = TypeVar("T")
@@ -73,6 +75,7 @@ class Slots:
 
     cpus: float = 1
     gpus: float = 0
+    custom: Mapping[str, float] = field(default_factory=dict)  # as the nodes of a cluster name them
     max_concurrent: int | None = None
 
     @property
@@ -86,18 +89,23 @@ class Slots:
         return "cuda" if self.gpus > 0 else "cpu"
 
     @property
+    def needs(self) -> dict[str, float]:
+        """What one attempt takes, as Ray names it."""
+        return {kind: need for kind, need in {"CPU": self.cpus, "GPU": self.gpus, **self.custom}.items() if need > 0}
+
+    @property
     def width(self) -> int:
-        """How many attempts run at once on the connected cluster."""
-        if self.max_concurrent is not None:
-            return self.max_concurrent
-        have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        fit = [have.get(kind, 0) // need for kind, need in (("CPU", self.cpus), ("GPU", self.gpus)) if need > 0]
-        if min(fit) < 1:
-            raise WorldError(
-                f"resources: must fit the cluster, got {self.cpus:g} CPUs and {self.gpus:g} GPUs per trial"
-                f" where it has {have.get('CPU', 0):g} and {have.get('GPU', 0):g}"
-            )
-        return int(min(fit))
+        """How many attempts run at once on the nodes that the connected cluster has now."""
+        return sum(self._fit(node) for node in _nodes()) if self.max_concurrent is None else self.max_concurrent
+
+    def check(self) -> None:
+        """WorldError when no node has room for an attempt; where `max_concurrent` is given, one may still join."""
+        if self.width < 1:
+            needs = ", ".join(f"{need:g} {kind}" for kind, need in self.needs.items())
+            raise WorldError(f"resources: must fit a node, got {needs} per trial where the cluster has {node_kinds()}")
+
+    def _fit(self, node: Mapping[str, float]) -> int:
+        return min(math.floor(node.get(kind, 0) / need + 1e-6) for kind, need in self.needs.items())
 
 
 class Cluster:
@@ -121,6 +129,10 @@ class Cluster:
         """Start or reach the cluster and see that a trial fits; WorldError when it cannot be."""
         if self._open is not None:
             return
+        if "://" in self._address:
+            raise UserError(
+                f"--address: must be auto or HOST:PORT, got {self._address!r}; `study submit` takes that of a job server"
+            )
         self._open = ExitStack()
         scratch = self._open.enter_context(_scratch_folder())
         self._open.callback(ray.shutdown)
@@ -137,14 +149,18 @@ class Cluster:
             _reach(self._address)
             with _our_signals():
                 ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
             raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {_one_line(error)}") from error
-        self._slots.width  # noqa: B018  refuses a cluster that no trial fits
+        self._slots.check()
+
+    def facts(self) -> dict[str, str]:
+        """What is to be remembered of a cluster that others have started."""
+        return {} if self._address == "local" else {"nodes": node_kinds()}
 
     def execute(self, work: Work) -> None:
         """Run a work until it has no more, or until told to stop."""
         self.connect()
-        desk = _Desk(work, stop=self._stop, width=self._slots.width, check=self._check)
+        desk = _Desk(work, stop=self._stop, width=self._slots.width, look=self._look)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
         while not desk.done and self._stop.reason is None:
             with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
@@ -169,10 +185,10 @@ class Cluster:
             torch.set_num_threads(slots.threads)
             return function(item)
 
-        remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=5)(task)
+        remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, resources=dict(slots.custom), max_retries=5)(task)
         waiting = {remote.remote(item): item for item in items}
         while waiting and self._stop.reason is None:
-            self._check()
+            self._look()
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
                 item = waiting.pop(reference)
@@ -181,13 +197,14 @@ class Cluster:
                 except RayError as error:
                     raise WorldError(f"task: must finish, got: {_one_line(error)}") from error
 
-    def _check(self) -> None:
-        """WorldError once our own cluster has lost its only node: what waits for it would wait for ever.
+    def _look(self) -> int:
+        """How many attempts fit now. WorldError once our own cluster has lost its only node: nothing else would come.
 
         Elsewhere other nodes may come. Where it is the head that died, Ray itself ends this process after a minute.
         """
-        if self._address == "local" and not any(node["Alive"] for node in ray.nodes()):  # type: ignore[no-untyped-call]
+        if self._address == "local" and not _nodes():
             raise WorldError("Ray: must live as long as the study, its raylet has died")
+        return self._slots.width
 
 
 @contextmanager
@@ -208,6 +225,24 @@ def _scratch_folder() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def node_kinds() -> str:
+    """The nodes of the connected cluster by what they offer: "1 x (0 CPU), 2 x (16 CPU, 1 GPU H100)"."""
+    kinds = Counter(_kind(node) for node in _nodes())
+    return ", ".join(f"{count} x ({kind})" for kind, count in sorted(kinds.items())) or "no node"
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each living node offers, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _kind(node: Mapping[str, float]) -> str:
+    model = "".join(f" {name.partition(':')[2]}" for name in sorted(node) if name.startswith("accelerator_type:"))
+    gpus = [f"{node['GPU']:g} GPU{model}"] if node.get("GPU") else []
+    others = [f"{node[name]:g} {name}" for name in sorted(node) if name not in _EVERYWHERE and ":" not in name]
+    return ", ".join([f"{node.get('CPU', 0):g} CPU", *gpus, *others])
 
 
 def _reach(address: str) -> None:
@@ -275,7 +310,7 @@ def _shorten(line: str) -> str:
 
 def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
     return tune.Tuner(
-        tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.custom}),
         param_space={"threads": slots.threads, "device": slots.device},
         tune_config=tune.TuneConfig(
             metric=METRIC,
@@ -301,11 +336,11 @@ def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
 class _Desk:
     """What the searcher and the scheduler share: the work, and which Tune trial is which attempt."""
 
-    def __init__(self, work: Work, *, stop: Stop, width: int, check: Callable[[], None]) -> None:
+    def __init__(self, work: Work, *, stop: Stop, width: int, look: Callable[[], int]) -> None:
         self.work = work
         self.stop = stop
-        self.width = width
-        self.check = check
+        self.width = max(1, width)
+        self._look = look
         self.live: dict[str, Assignment] = {}
         self.done = False
         self.losses = 0
@@ -319,6 +354,10 @@ class _Desk:
         except Exception as error:
             self.error = error
             raise
+
+    def look(self) -> None:
+        """Make use of nodes that have joined; for one that was lost, an attempt waits until another comes."""
+        self.width = max(self.width, self._look())
 
     def issue(self, trial_id: str) -> Assignment | None:
         """The attempt that a new Tune trial is to make."""
@@ -442,7 +481,7 @@ class _Stopper(_Scratch, tune.Stopper):
             raise _Stopped
         if time.monotonic() - self._checked > _CHECK:
             with self._desk.guarded():
-                self._desk.check()
+                self._desk.look()
             self._checked = time.monotonic()
         return False
 

@@ -18,6 +18,7 @@ from study.budget import Ledger, Stake, amount, in_time
 from study.config import StudyConfig
 from study.failures import Bugs
 from study.history import best_of, curves_by_trial
+from study.pretraining import begin, best_trial, generations, starts_elsewhere, trial_checkpoint
 from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 from study.rungs import Prune, Rungs
 from study.space import Space
@@ -97,6 +98,9 @@ class SearchWork:
         self._listen = listen
         self._log = AttemptLog(store, study=study, stage=STAGE)
         self._arms = {arm: _Arm(arm, config) for arm in spaces}
+        self._starts: dict[str, int] = {}  # by arm, the trial of its source
+        self._unbegun: set[str] = set()  # arms that are to be charged before they start
+        self._before: dict[str, Cost] = {}  # by arm, what was charged before its first trial
         self._waiting: deque[tuple[str, int]] = deque()
         self._recover()
 
@@ -104,7 +108,7 @@ class SearchWork:
     def is_done(self) -> bool:
         """True when every budget is used, or its arm stopped, and every trial has ended."""
         running = any(arm.states[TrialState.RUNNING] for arm in self._arms.values())
-        return not running and self._ledger.next_arm() is None
+        return not running and self._next_arm() is None
 
     # -- the work --------------------------------------------------------------------------------
 
@@ -112,11 +116,11 @@ class SearchWork:
         """Interrupted trials first, then a new one of the arm with the smallest commitment."""
         if self._waiting:
             return self._issue(*self._waiting.popleft())
-        arm = self._ledger.next_arm()
+        arm = self._next_arm()
         if arm is None:
             return None
         most = int(self._ledger.remaining(arm)) if self._ledger.unit == "epochs" else None
-        suggestion = self._optuna.ask(arm, most=most)
+        suggestion = self._optuna.ask(arm, most=most, source=self._starts.get(arm))
         self._arms[arm].start(suggestion)
         self._enter(arm, suggestion.number)
         return self._issue(arm, suggestion.number)
@@ -158,22 +162,55 @@ class SearchWork:
         """Take over what the last driver left: settle what is over, queue what was interrupted."""
         curves = curves_by_trial(self._store.measurements(self._study, STAGE))
         self._log.interrupt()
-        for name, arm in self._arms.items():
+        order = generations(space.arm for space in self._spaces.values())
+        for name, arm in sorted(self._arms.items(), key=lambda each: order[each[0]]):
             running = [suggestion.number for suggestion in self._optuna.reconcile(name)]
             for record in self._optuna.trials(name):
-                arm.start(Suggestion(record.number, dict(record.params), record.seed, record.epochs))
+                arm.start(Suggestion(record.number, dict(record.params), record.seed, record.epochs, record.source))
                 for measurement in curves.get((name, record.number), ()):
                     arm.note(measurement)
                 if record.state.is_final:
                     ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
                     arm.end(record.number, ended)
                     forget(self._directory(name, record.number))  # the last driver may have died before it did
+            self._take_over_start(name)
             for stake in in_time((self._stake(name, number), *self._log.span(name, number)) for number in arm.trials):
                 self._ledger.put(stake)
             self._heed_bugs(name)
             for number in running:
                 self._resolve(name, number)
             self._tell(name)
+
+    def _take_over_start(self, name: str) -> None:
+        """Charge an arm that has begun what it was charged then; one that has not is charged when its turn comes."""
+        arm, trials = self._spaces[name].arm, self._arms[name].trials
+        if not trials:
+            self._unbegun |= {name} if starts_elsewhere(arm) else set()
+        elif starts_elsewhere(arm):
+            self._begin(name, next(iter(trials.values())).suggestion.source)
+
+    def _next_arm(self) -> str | None:
+        """The arm that starts the next trial; one that starts from another training is charged for that first."""
+        while (name := self._ledger.next_arm()) in self._unbegun:
+            self._unbegun.remove(name)
+            source = self._spaces[name].arm.source
+            best = best_trial(self._optuna.trials(source)) if source is not None else None
+            self._begin(name, best.number if best else None)
+        return name
+
+    def _begin(self, name: str, start: int | None) -> None:
+        """Charge an arm for the trial of its source that it starts from, or for its checkpoint."""
+        arm = self._spaces[name].arm
+        cost: Cost | None = arm.pretraining
+        if arm.source is not None:
+            cost = None if start is None else self._before.get(arm.source, Cost()) + self._stake(arm.source, start).cost
+        stop = begin(self._ledger, arm, cost)
+        if stop is not None:
+            self._tell(name, f"no trials: {stop.reason}")
+            return
+        self._before[name] = cost or Cost()
+        if start is not None:
+            self._starts[name] = start
 
     def _resolve(self, arm: str, number: int) -> None:
         """Settle a trial that its attempts or the budget have decided, queue one that they have not."""
@@ -195,6 +232,7 @@ class SearchWork:
             trial=number,
             attempt=self._log.begin(arm, number),
             config=self._log.fitted(arm, number, self._config(arm, number)),
+            folder=str(self._folder),
             directory=str(self._directory(arm, number)),
         )
         self._tell(arm)
@@ -206,6 +244,9 @@ class SearchWork:
         config = self._spaces[arm].config(suggestion.params, suggestion.seed)
         if suggestion.epochs < config["training"]["max_epochs"]:
             config["training"]["stop_epoch"] = suggestion.epochs
+        source = self._spaces[arm].arm.source
+        if source is not None and suggestion.source is not None:
+            config["pretrain"]["checkpoint"] = trial_checkpoint(source, suggestion.source)
         return config
 
     def _settle(self, arm: str, number: int, outcome: Outcome) -> None:
@@ -258,10 +299,11 @@ class SearchWork:
     def _tell(self, name: str, said: str = "") -> None:
         arm, unit = self._arms[name], self._ledger.unit
         ended = sum(count for state, count in arm.states.items() if state.is_final)
+        before = self._before.get(name, Cost()).trials
         progress = ArmProgress(
             stage=STAGE,
             arm=name,
-            done=ended if unit == "trials" else amount(self._ledger.spent(name), unit),
+            done=ended + before if unit == "trials" else amount(self._ledger.spent(name), unit),
             running=arm.states[TrialState.RUNNING],
             total=self._ledger.limit,
             best_mrr=arm.best.mrr if arm.best else None,

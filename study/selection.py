@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kge.files import write_atomically
-from study.records import Selection, TrialRecord
+from study.pretraining import best_trial, trial_checkpoint
+from study.records import Selection, TrialRecord, Value
 from study.space import Space
 from study.store import Store
 
@@ -57,22 +58,21 @@ def canonical(fields: Mapping[str, object]) -> bytes:
 
 
 def _best(trials: Iterable[TrialRecord]) -> Mapping[str, TrialRecord]:
-    best: dict[str, TrialRecord] = {}
+    by_arm: dict[str, list[TrialRecord]] = {}
     for trial in trials:
-        if trial.is_selectable:
-            best[trial.arm] = max(best.get(trial.arm, trial), trial, key=_rank)
-    return best
+        by_arm.setdefault(trial.arm, []).append(trial)
+    best = {arm: best_trial(each) for arm, each in by_arm.items()}
+    return {arm: trial for arm, trial in best.items() if trial is not None}
 
 
 def _config(space: Space, trial: TrialRecord) -> Mapping[str, object]:
     """What the trial was trained with; one that its arm's budget ended is repeated as far as it came."""
-    end = {"training.stop_epoch": trial.curve[-1].epoch} if trial.is_truncated else {}
-    return space.config({**dict(trial.params), **end}, trial.seed)
-
-
-def _rank(trial: TrialRecord) -> tuple[float, int]:
-    assert trial.best_mrr is not None, trial
-    return trial.best_mrr, -trial.number
+    decided: dict[str, Value] = {}
+    if trial.is_truncated:
+        decided["training.stop_epoch"] = trial.curve[-1].epoch
+    if space.arm.source is not None and trial.source is not None:
+        decided["pretrain.checkpoint"] = trial_checkpoint(space.arm.source, trial.source)
+    return space.config({**dict(trial.params), **decided}, trial.seed)
 
 
 def _selection(trial: TrialRecord, *, config: Mapping[str, object], number: int) -> Selection:

@@ -24,7 +24,14 @@ from study.config import StudyConfig, study_file_errors
 from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
-_DECIDED = ("dataset", "seed", "model.name", "loss.name", "training.stop_epoch")  # by the study, never by a space
+_DECIDED = (
+    "dataset",
+    "seed",
+    "model.name",
+    "loss.name",
+    "training.stop_epoch",
+    "pretrain.checkpoint",
+)  # by the study, never by a space
 # Path -> the path that must have one of these values for it to matter; where that is fixed otherwise, it is not tuned.
 _MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "model.init.std": ("model.init.name", ("normal",)),
@@ -46,6 +53,7 @@ _MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "negatives.tail": ("training.type", ("negative_sampling",)),
     "negatives.filtered": ("training.type", ("negative_sampling",)),
 }
+_SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 
 
@@ -75,7 +83,8 @@ class Space:
         """The whole TrainingConfig of sampled params, nested; refused with the place that decided a bad value."""
         arm = self.arm
         mapping: dict[str, Any] = {"dataset": arm.dataset, "seed": seed}
-        decided = {"model.name": arm.model, "loss.name": arm.loss, "training.type": arm.training_type}
+        decided: dict[str, Value] = {"model.name": arm.model, "loss.name": arm.loss, "training.type": arm.training_type}
+        decided["pretrain.checkpoint"] = arm.checkpoint
         for path, value in {**decided, **dict(self.fixed), **params}.items():
             set_path(mapping, path, value)
         return to_mapping(parse_config(mapping, self._where))
@@ -134,8 +143,27 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
 
 
 def compose_all(config: StudyConfig) -> dict[str, Space]:
-    """The space of every arm by its name."""
-    return {arm.name: compose(config, arm) for arm in config.arms}
+    """The space of every arm by its name; arms of which one starts from the other have tables of the same shape."""
+    spaces = {arm.name: compose(config, arm) for arm in config.arms}
+    with study_file_errors():
+        for space in spaces.values():
+            _check_tables(space, spaces)
+    return spaces
+
+
+def _check_tables(space: Space, spaces: Mapping[str, Space]) -> None:
+    arm = space.arm
+    starts = [space] if arm.checkpoint is not None else [space, spaces[arm.source]] if arm.source is not None else []
+    for path in _SHAPE if starts else ():
+        for each in starts:
+            tuned = next((dimension for dimension in each.tuned if dimension.path == path), None)
+            if tuned is not None:
+                must = f"must be fixed, {arm.name} starts from the tables of {arm.source or arm.checkpoint}"
+                raise ConfigError(f"{each.origins[path]}: {must}, got a range in {each.arm.name}")
+        values = [dict(each.fixed).get(path) for each in starts]
+        if values[0] != values[-1]:
+            must = f"must be {values[-1]} as in {arm.source}, which {arm.name} starts from"
+            raise ConfigError(f"{space.origins.get(path, path)}: {must}, got {values[0]}")
 
 
 def _corners(space: Space) -> Iterator[Params]:

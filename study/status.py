@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from study.budget import UNITS, Ledger, amount
 from study.lease import Owner
-from study.records import ReplicateRecord, StudyRecord, TrialRecord, TrialState
+from study.pretraining import generations, start_text, starts_elsewhere
+from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 
 
 def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
@@ -19,12 +20,9 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
         yield ""
         yield f"{arm.name}"
         yield f"  trials      {_states(trials)}"
+        yield from _pretraining(arm, trials)
         yield f"  budget      {_budget(ledger, arm.name, trials)}"
-        yield from (
-            f"  stopped     {stop.errors} trials broke by {stop.reason}"
-            for stop in record.stops
-            if stop.arm == arm.name
-        )
+        yield from (f"  stopped     {stop.said}" for stop in record.stops if stop.arm == arm.name)
         spent = ledger.spent(arm.name)
         yield f"  charged     {spent.trials} trials, {spent.epochs} epochs, {spent.device_seconds:.1f} device-seconds"
         yield f"  best mrr    {_best(trials)}"
@@ -35,7 +33,13 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
 
 
 def _ledger(record: StudyRecord) -> Ledger:
-    ledger = Ledger.over(cards=record.spaces, budget=record.budget, unit=record.budget_unit, trials=record.trials)
+    ledger = Ledger.over(
+        cards=record.spaces,
+        budget=record.budget,
+        unit=record.budget_unit,
+        generations=generations(record.arms),
+        trials=record.trials,
+    )
     for stop in record.stops:
         ledger.stop(stop.arm)
     return ledger
@@ -45,7 +49,7 @@ def _budget(ledger: Ledger, arm: str, trials: list[TrialRecord]) -> str:
     """Spent, reserved and in all, in the declared unit; a trial is spent when it has ended."""
     committed, spent = ledger.committed(arm), amount(ledger.spent(arm), ledger.unit)
     if ledger.unit == "trials":
-        spent = sum(trial.state.is_final for trial in trials)
+        spent = sum(trial.charged.trials for trial in trials if trial.state.is_final)
     digits = 1 if ledger.unit == "device_seconds" else 0
     said = f"{spent:.{digits}f} spent, {committed - spent:.{digits}f} reserved of {ledger.limit:.{digits}f}"
     return f"{said} {ledger.unit.replace('_', '-')}"
@@ -55,6 +59,13 @@ def _amendments(record: StudyRecord) -> Iterator[str]:
     for amendment in record.amendments:
         reopens = "; test may be opened again" if amendment.reopens else ""
         yield f"amendment {amendment.number}: {'; '.join(amendment.changes)}{reopens}"
+
+
+def _pretraining(arm: Arm, trials: list[TrialRecord]) -> Iterator[str]:
+    if starts_elsewhere(arm):
+        charged = next((trial.pretraining for trial in trials if trial.pretraining.trials), None)
+        said = f", charged {charged.trials} trials, {charged.epochs} epochs" if charged else ", not charged yet"
+        yield f"  starts from {start_text(arm, trials)}{said}"
 
 
 def _driver(record: StudyRecord, owner: Owner | None) -> str:

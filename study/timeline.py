@@ -2,18 +2,20 @@
 
     gap = (largest - smallest charged + reserved of the arms) / one trial's worth
 
-A trial's worth is 1 trial, the most epochs that a trial reserved, or the most device-seconds that one cost.
-The trials of a record are put into a ledger again, in the order in which they started, were measured and
-ended, so that what counts as reserved is said in one place. An arm reserves all of a budget in
-device-seconds until something was measured in it; until then it counts with what it was charged.
+The gap of a moment is that between the arms which may start then: arms that start from others (study.pretraining)
+follow these, with what they start from charged. A trial's worth is 1 trial, the most epochs that a trial reserved,
+or the most device-seconds that one cost. The trials of a record are put into a ledger again, in the order in which
+they started, were measured and ended, so that what counts as reserved is said in one place. An arm reserves all of
+a budget in device-seconds until something was measured in it; until then it counts with what it was charged.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import attrgetter
 
-from study.budget import Ledger, Stake, amount
+from study.budget import BEFORE, Ledger, Stake, amount
+from study.pretraining import generations
 from study.records import Cost, StudyRecord, TrialRecord, TrialState
 
 
@@ -23,8 +25,8 @@ class Moment:
 
     time: float  # unix time, seconds
     arm: str
-    trial: int
-    event: str  # "started", "charged" or "ended"
+    trial: int  # BEFORE where the event is "pretrained"
+    event: str  # "pretrained", "started", "charged" or "ended"
     charged: float  # by the arm, in the declared unit
     committed: float  # charged + reserved by the arm
     gap: float  # between the arms, in trials' worth
@@ -50,8 +52,9 @@ def _moments(record: StudyRecord) -> Iterator[Moment]:
     arms = [arm.name for arm in record.arms]
     ledger = Ledger(arms=arms, budget=record.budget, unit=unit)
     charged, committed = dict.fromkeys(arms, 0.0), dict.fromkeys(arms, 0.0)
+    turns = generations(record.arms)
     known: dict[tuple[str, int], float] = {}  # charged by trial
-    for time, event, trial in _events(record.trials):
+    for time, event, trial in _events(record.trials, turns):
         arm, key, spent = trial.arm, (trial.arm, trial.number), amount(trial.cost, unit)
         before = (charged[arm], committed[arm])
         ledger.put(Stake.of(trial))
@@ -61,7 +64,8 @@ def _moments(record: StudyRecord) -> Iterator[Moment]:
         committed[arm] = 0.0 if unmeasured else ledger.committed(arm)
         if event != "started" and before == (charged[arm], committed[arm]):
             continue
-        ahead, behind = max(arms, key=committed.__getitem__), min(arms, key=committed.__getitem__)
+        peers = [each for each in arms if turns[each] == turns[arm]]
+        ahead, behind = max(peers, key=committed.__getitem__), min(peers, key=committed.__getitem__)
         gap = (committed[ahead] - committed[behind]) / one if one else 0.0
         yield Moment(
             time=time,
@@ -76,11 +80,20 @@ def _moments(record: StudyRecord) -> Iterator[Moment]:
         )
 
 
-def _events(trials: Iterable[TrialRecord]) -> Iterator[tuple[float, str, TrialRecord]]:
+def _events(trials: Iterable[TrialRecord], turns: Mapping[str, int]) -> Iterator[tuple[float, str, TrialRecord]]:
     """What happened, when, and the trial as it stood then; of one instant in the order in which trials started."""
     begun = sorted((trial for trial in trials if trial.started is not None), key=attrgetter("started", "arm", "number"))
-    found = [event for trial in begun for event in _history(trial)]
+    found = [*_pretrainings(begun, turns), *(event for trial in begun for event in _history(trial))]
     yield from sorted(found, key=lambda event: event[0])
+
+
+def _pretrainings(begun: Sequence[TrialRecord], turns: Mapping[str, int]) -> Iterator[tuple[float, str, TrialRecord]]:
+    """What arms were charged before their first trials: all that may start together at once."""
+    first = {turns[trial.arm]: trial.started or 0.0 for trial in reversed(begun)}
+    for trial in begun:
+        if trial.pretraining.trials:
+            paid = replace(trial, number=BEFORE, state=TrialState.COMPLETE, cost=trial.pretraining, curve=())
+            yield first[turns[trial.arm]], "pretrained", paid
 
 
 def _history(trial: TrialRecord) -> list[tuple[float, str, TrialRecord]]:

@@ -12,19 +12,23 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from kge.building import build_model
 from kge.catalog import load
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
-from kge.errors import DivergenceError
-from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch
+from kge.errors import CheckpointError, DivergenceError
+from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.memory import is_out_of_memory, release
+from kge.pretraining import copy_tables
 from kge.training import EpochReport
-from study.errors import WorldError
-from study.records import Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
+from study.errors import StudyFileError, WorldError
+from study.records import Arm, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
+from study.space import Space
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
@@ -50,7 +54,9 @@ def run_attempt(
         with _exclusive(Path(assignment.directory)) as directory:
             data = dataset(config.dataset)
             meter = _Meter(config)
-            with closing(fit_by_epoch(config, data, directory=directory, device=device)) as events:
+            with closing(
+                fit_by_epoch(config, data, directory=directory, device=device, base=Path(assignment.folder))
+            ) as events:
                 for event in events:
                     if isinstance(event, EpochReport):
                         meter.trained(event)
@@ -69,6 +75,25 @@ def run_attempt(
     if outcome.failure is FailureClass.MEMORY:
         release()
     yield outcome
+
+
+def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
+    """The arm with the whole path of the checkpoint that it starts from, and what its training took up to there.
+
+    StudyFileError where there is none, or one that the arm cannot start from.
+    """
+    if arm.checkpoint is None:
+        return arm
+    path = Path(arm.checkpoint).resolve()
+    config = parse_config(space.config(space.draw(lambda _: 0.5), seed=0))
+    try:
+        model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+        copy_tables(path, model, dataset)
+        curve = read_curve(path)
+    except CheckpointError as error:
+        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
+    spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
+    return replace(arm, checkpoint=str(path), pretraining=sum(spent, start=Cost(trials=1)))
 
 
 class _Meter:

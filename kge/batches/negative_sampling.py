@@ -37,16 +37,18 @@ class NegativeSampling(AbstractTrainingType):
         self._count = dict(zip((Side.HEAD, Side.TAIL), negatives, strict=True))
         self._sub_batch_size = sub_batch_size
         self._emphasis = {side: _emphasis(loss, frequencies, side) for side in Side}
+        self._kept: Tensor | None = None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         triples = self._train[rows]
         candidates = model.candidates()
-        table, gradient = candidates.detach(), _gradient(model, candidates)
+        table, gradient = candidates.detach(), self._gradient(model, candidates)
         value, scale = candidates.new_zeros(()), 1 / len(rows)
-        queries, leaves = [], []
+        anchored, queries, leaves = [], [], []
         for side in Side:
             anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
-            query = model.queries(side, anchors, relations)
+            anchored.append((anchors, leaf(embedding(anchors, model.entities.detach()))))
+            query = model.queries_from(side, anchored[-1][1], relations)
             queries.append(query)
             leaves.append(leaf(query))
             negatives, weight = self._sampler.draw(side, anchors, relations, self._count[side])
@@ -64,7 +66,23 @@ class NegativeSampling(AbstractTrainingType):
                 value += loss.detach()
         roots, gradients = ([], []) if candidates is model.entities else ([candidates], [gradient])
         torch.autograd.backward([*roots, *queries], [*gradients, *(each.grad for each in leaves)])
+        for anchors, vectors in anchored:
+            assert model.entities.grad is not None and vectors.grad is not None
+            model.entities.grad.index_add_(0, anchors, vectors.grad)
         return value
+
+    def _gradient(self, model: AbstractModel, candidates: Tensor) -> Tensor:
+        """Where gradients of candidates are added, row by row: the entities' own, unless dropout stands between.
+
+        Left to autograd, each lookup of a step would make a gradient of the size of the whole table, and so would
+        a new one in every step: to be given fresh memory costs more than to clear what is there.
+        """
+        if candidates is model.entities and model.entities.grad is not None:
+            return model.entities.grad
+        self._kept = torch.zeros_like(candidates) if self._kept is None else self._kept.zero_()
+        if candidates is model.entities:
+            model.entities.grad = self._kept
+        return self._kept
 
     def triples(self, rows: Positions) -> Triples:
         return self._train[rows]
@@ -92,18 +110,6 @@ class NegativeSampling(AbstractTrainingType):
         names: Int[Tensor, " B"] = side.anchors(triples) * model.num_relations + triples[:, 1]
         weight = query_weights(positive, names, self._loss.query_temperature)
         return (weight, weight) if emphasis is None else (weight * emphasis[0], weight * emphasis[1])
-
-
-def _gradient(model: AbstractModel, candidates: Tensor) -> Tensor:
-    """Where gradients of candidates are added, row by row: the entities' own, unless dropout stands between.
-
-    Left to autograd, each lookup of a step would make a gradient of the size of the whole table.
-    """
-    if candidates is not model.entities:
-        return torch.zeros_like(candidates)
-    if model.entities.grad is None:
-        model.entities.grad = torch.zeros_like(model.entities)
-    return model.entities.grad
 
 
 def _emphasis(loss: AbstractSamplingLoss, frequencies: Frequencies, side: Side) -> Emphasis | None:

@@ -104,7 +104,11 @@ class AbstractModel(nn.Module, ABC):
 
     def queries(self, side: Side, anchors: Ids, r: Ids) -> Vectors:
         """Query vectors of (anchor, r, ?) or (?, r, anchor), with the dropouts of training."""
-        anchor = self.entity_dropout(self.entities[anchors])
+        return self.queries_from(side, self.entities[anchors], r)
+
+    def queries_from(self, side: Side, anchor: Vectors, r: Ids) -> Vectors:
+        """The same from the anchors' rows of the table."""
+        anchor = self.entity_dropout(anchor)
         reversed_ = side is Side.HEAD and self.reciprocal
         rows = r + self.num_relations if reversed_ else r
         dropped: Tensor = self.query_dropout(self.relate(anchor, rows, as_tails=side is Side.TAIL or reversed_))

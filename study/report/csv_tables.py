@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from study.records import StudyRecord
@@ -38,8 +38,10 @@ _TRIAL = {
     **{name: name for name in ("arm", "number", "state", "random", "seed", "best_mrr", "best_epoch", "attempts")},
     **{name: name for name in ("failure", "reason", "started", "ended")},
     "reserved_epochs": "epochs",
-    **{f"charged_{unit}": f"cost.{unit}" for unit in ("trials", "epochs", "device_seconds")},
+    **{f"charged_{unit}": f"charged.{unit}" for unit in ("trials", "epochs", "device_seconds")},
+    "source": "source",
 }
+_OURS = ("seed", "attempts", "reserved_epochs", "source")  # what no table of another tool has
 _REPLICATE = {
     **{name: name for name in ("arm", "index", "selection_sha256", "seed", "state", "best_epoch", "valid_mrr")},
     **{name: name for name in ("ranks_file", "reason")},
@@ -47,6 +49,18 @@ _REPLICATE = {
 }
 _MOMENT = ("arm", "trial", "event", "time", "charged", "committed", "gap", "ahead", "behind")
 _MEASUREMENT = ("arm", "trial", "epoch", "mrr", "loss", "epochs", "device_seconds", "time")
+
+
+_DECISION = {
+    **{name: f"pair.{name}" for name in ("first", "second", "difference", "low", "high", "p", "adjusted")},
+    **{name: f"pair.{name}" for name in ("beats", "beats_low", "beats_high", "effect", "detectable")},
+    **{name: name for name in ("outcome", "better", "sentence")},
+    "supported_by_theory": "theory.supported",
+    "theory": "theory.sentence",
+}
+_EXPECTED = ("trials", "mean", "median", "low", "high")
+_CROSSING = ("unit", "ahead", "behind", "charged", "share", "times")
+_SLICE = ("arm", "by", "name", "side", "queries", "mrr", "std")
 
 
 def arms(record: StudyRecord, page: Page) -> str:
@@ -57,7 +71,8 @@ def arms(record: StudyRecord, page: Page) -> str:
         "budget_share": lambda row: shares[row.arm].share,
         "budget_completion": lambda row: shares[row.arm].completion,
     }
-    hits: Columns = {f"test_{name}_mean": _named("hits", name) for name in HITS}
+    numbers = ("mean", "std", "low", "high")
+    hits: Columns = {f"test_{name}_{number}": _of_hits(name, number) for name in HITS for number in numbers}
     columns = _columns(_HEADLINE) | hits | budget
     return _table(columns, [rows[arm.name] for arm in record.arms])
 
@@ -65,7 +80,8 @@ def arms(record: StudyRecord, page: Page) -> str:
 def trials(record: StudyRecord) -> str:
     """One row a trial, with a column for each path that any arm samples."""
     rows = sorted(record.trials, key=attrgetter("arm", "number"))
-    return _table(_columns(_TRIAL) | _pairs("params.", "params", rows), rows)
+    known = {name: path for name, path in _TRIAL.items() if not record.imported_from or name not in _OURS}
+    return _table(_columns(known) | _pairs("params.", "params", rows), rows)
 
 
 def replicates(record: StudyRecord) -> str:
@@ -85,6 +101,52 @@ def timeline(moments: Iterable[Moment]) -> str:
     return _table(_columns({name: name for name in _MOMENT}), moments)
 
 
+def decisions(page: Page) -> str:
+    """One row a pair that was compared."""
+    return _table(_columns(_DECISION), page.decisions.rows)
+
+
+def expected_best(page: Page) -> str:
+    """One row for each arm and number of random trials."""
+    rows = [
+        (curve.arm, *(getattr(point, name) for name in _EXPECTED)) for curve in page.expected for point in curve.points
+    ]
+    return _table(_numbered("arm", *_EXPECTED), rows)
+
+
+def flips(page: Page) -> str:
+    """One row for each pair and number of random trials."""
+    rows = [(row.first, row.second, row.trials, *pair) for row in page.flips for pair in row.probabilities]
+    return _table(_numbered("first", "second", "of_trials", "trials", "probability"), rows)
+
+
+def readings(page: Page) -> str:
+    """One row for each unit and arm."""
+    rows = [(each.unit, each.limit, p.arm, p.best, p.rank) for each in page.readings for p in each.places]
+    return _table(_numbered("unit", "limit", "arm", "best_valid_mrr", "rank"), rows)
+
+
+def crossings(page: Page) -> str:
+    """One row for each unit and pair that changed places in it, the latest first."""
+    return _table(_columns({name: name for name in _CROSSING}), page.crossings)
+
+
+def importances(page: Page) -> str:
+    """One row for each arm and tuned dimension; where importances are withheld one row says why."""
+    rows = [
+        (found.arm, path, share, found.trials, found.withheld)
+        for found in (card.importance for card in page.cards)
+        if found is not None
+        for path, share in found.shares or ((None, None),)
+    ]
+    return _table(_numbered("arm", "path", "importance", "trials", "withheld"), rows)
+
+
+def slices(page: Page) -> str:
+    """One row for each arm, category or relation, and side."""
+    return _table(_columns({name: name for name in _SLICE}), page.slices)
+
+
 def _columns(paths: Mapping[str, str]) -> Columns:
     """Columns that read a dotted attribute."""
     return {name: attrgetter(path) for name, path in paths.items()}
@@ -94,6 +156,15 @@ def _pairs(prefix: str, attribute: str, rows: Iterable[object]) -> Columns:
     """A column for each name that occurs in the rows' (name, value) pairs, sorted by name."""
     names = sorted({name for row in rows for name, _ in getattr(row, attribute)})
     return {f"{prefix}{name}": _named(attribute, name) for name in names}
+
+
+def _numbered(*names: str) -> Columns:
+    """Columns that read an item by place."""
+    return {name: itemgetter(place) for place, name in enumerate(names)}
+
+
+def _of_hits(name: str, number: str) -> Callable[[Any], object]:
+    return lambda row: getattr(row.hits[name], number)
 
 
 def _named(attribute: str, name: str) -> Callable[[Any], object]:

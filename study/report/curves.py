@@ -73,7 +73,7 @@ def _curve(arm: ArmRecord, unit: str, charges: list[_Charge]) -> Curve:
 def _by_trial(trials: tuple[TrialRecord, ...]) -> Iterator[_Charge]:
     ended = [trial for trial in trials if trial.state.is_final]
     for trial in sorted(ended, key=lambda trial: (_or_last(trial.ended), trial.number)):
-        yield _Charge(trial.cost.trials, trial.best_mrr if trial.is_selectable else None)
+        yield _Charge(trial.charged.trials, trial.best_mrr if trial.is_selectable else None)
 
 
 def _by_measurement(trials: tuple[TrialRecord, ...], unit: str) -> Iterator[_Charge]:
@@ -83,13 +83,16 @@ def _by_measurement(trials: tuple[TrialRecord, ...], unit: str) -> Iterator[_Cha
 
 
 def _measured(trial: TrialRecord, unit: str) -> Iterator[tuple[tuple[float, int, int], _Charge]]:
-    """What one trial was charged, each with its place in the order of charges."""
+    """What one trial was charged, each with its place in the order of charges; without a curve it offers its best."""
     usable = trial.is_selectable
+    if before := getattr(trial.pretraining, unit):
+        yield (trial.started or 0.0, trial.number, -1), _Charge(before, None)
     for m in trial.curve:
         yield (m.time, trial.number, m.epoch), _Charge(getattr(m, unit), m.mrr if usable else None)
     rest = getattr(trial.cost, unit) - sum(getattr(m, unit) for m in trial.curve)
     if rest > _ROUNDING:
-        yield (_or_last(trial.ended), trial.number, sys.maxsize), _Charge(rest, None)
+        offered = trial.best_mrr if usable and not trial.curve else None
+        yield (_or_last(trial.ended), trial.number, sys.maxsize), _Charge(rest, offered)
 
 
 def _or_last(time: float | None) -> float:

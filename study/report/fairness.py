@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from study import stats
 from study.budget import UNITS, Stake, amount
+from study.pretraining import start_text, starts_elsewhere
 from study.records import Cost, StudyRecord, TrialState
 from study.report import text
 
@@ -37,6 +38,7 @@ class Spending:
 
     arm: str
     search: Cost
+    start: str  # what its trainings start from, and what that was charged; empty where they start anew
     replication: Cost
     share: float  # of the declared budget
     tolerance: float  # how far from its budget it may end, in the declared unit
@@ -118,7 +120,7 @@ def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
 
 def _spending(record: StudyRecord, arm: str) -> Spending:
     trials = [trial for trial in record.trials if trial.arm == arm]
-    search = total(trial.cost for trial in trials)
+    search = total(trial.charged for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
     intervals = [Stake.of(trial).interval for trial in trials] if record.budget_unit == "device_seconds" else []
@@ -126,6 +128,7 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
     return Spending(
         arm=arm,
         search=search,
+        start=_start(record, arm),
         replication=total(replicate.cost for replicate in record.replicate_records if replicate.arm == arm),
         share=spent / budget if budget else 1 + spent,  # of no budget at all, nothing spent is the whole
         tolerance=tolerance,
@@ -136,6 +139,15 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
             tolerance=tolerance + _ROUNDING * budget,
         ),
     )
+
+
+def _start(record: StudyRecord, name: str) -> str:
+    arm = next(each for each in record.arms if each.name == name)
+    if not starts_elsewhere(arm):
+        return ""
+    paid = total(trial.pretraining for trial in record.trials if trial.arm == name)
+    said = f"{text.plural(paid.trials, 'trial')}, {text.plural(paid.epochs, 'epoch')}" if paid.trials else "nothing yet"
+    return f"starts from {start_text(arm, record.trials)}, charged for it: {said}"
 
 
 def _completion(*, running: bool, stopped: bool, excess: float, tolerance: float) -> Completion:
@@ -163,7 +175,7 @@ def _offence(row: Spending, record: StudyRecord) -> str:
     spent = amount(row.search, record.budget_unit)
     what = {
         Completion.SHORT: "fell short",
-        Completion.STOPPED: "fell short, stopped by identical errors",
+        Completion.STOPPED: "fell short and was stopped",
         Completion.RUNNING: "has trials still running",
         Completion.OVER: "overspent",
     }[row.completion]

@@ -1,4 +1,4 @@
-"""Figures as inline SVG: test scores with intervals, best-so-far curves, where trials lie in a range.
+"""Figures as inline SVG: test scores with intervals, curves, where trials lie in a range, differences.
 
 Colour says which objective distribution an arm has, the dash which loss within it; both are the same
 in every figure. Curves are labelled where they end, so no reading depends on colour alone.
@@ -7,8 +7,11 @@ in every figure. Curves are labelled where they end, so no reading depends on co
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from study.expected_best import ExpectedBest
 from study.report import svg, text
 from study.report.curves import Curve
+from study.report.decisions import Decision
+from study.report.expected import ExpectedCurve
 from study.report.fairness import UNIT_NAMES
 from study.report.spaces import DimensionRow
 from study.report.tables import Group, HeadlineRow
@@ -93,6 +96,44 @@ def curve_panels(curves: Sequence[Curve], look: Styles, *, floor: float, budget:
     )
 
 
+def expected_panels(curves: Sequence[ExpectedCurve], look: Styles) -> tuple[Panel, ...]:
+    """The expected best of fewer random trials: one panel a model, all on the same axes."""
+    if not curves:
+        return ()
+    every = [point for curve in curves for point in curve.points]
+    longest = max(point.trials for point in every)
+    across = svg.nice_scale(0, longest, start=46, end=_WIDTH - 116, step=1)
+    highest = max(point.mean if point.high is None else max(point.mean, point.high) for point in every)
+    up = svg.nice_scale(min(curve.points[0].mean for curve in curves), highest, start=_PANEL_HEIGHT - 44, end=14)
+    models = list(dict.fromkeys(curve.model for curve in curves))
+    return tuple(
+        Panel(caption=model, svg=_expected_panel([c for c in curves if c.model == model], look, across, up))
+        for model in models
+    )
+
+
+def interval_strip(row: Decision, scale: svg.Scale) -> str:
+    """The interval of a difference beside zero, on the scale that all rows share."""
+    pair = row.pair
+    says = f"{pair.first} - {pair.second}: {text.signed(pair.difference)}"
+    parts = [
+        svg.title(f"{says} [{text.signed(pair.low)}, {text.signed(pair.high)}]"),
+        svg.element("line", x1=scale(0), x2=scale(0), y1=0, y2=16, class_="zero"),
+        svg.element("line", x1=scale(pair.low), x2=scale(pair.high), y1=8, y2=8, class_=f"difference {row.outcome}"),
+        svg.element("circle", cx=scale(pair.difference), cy=8, r=3.5, class_=f"difference {row.outcome}"),
+    ]
+    return svg.figure(132, 16, says, parts, css="strip")
+
+
+def difference_scale(rows: Iterable[Decision]) -> svg.Scale:
+    """From the lowest to the highest end of an interval, zero included."""
+    ends = [0.0, *(end for row in rows for end in (row.pair.low, row.pair.high))]
+    low, high = min(ends), max(ends)
+    if not high > low:
+        low, high = -1.0, 1.0
+    return svg.Scale(low=low, high=high, start=6, end=126, ticks=(), decimals=0)
+
+
 def strip(row: DimensionRow) -> str:
     """Where the trials (ticks) and the best one (dot) lie between the bounds of a dimension."""
     if row.position is None:
@@ -156,6 +197,48 @@ def _panel(curves: Sequence[Curve], look: Styles, across: svg.Scale, up: svg.Sca
     return svg.figure(_WIDTH, _PANEL_HEIGHT, name, parts)
 
 
+def _expected_panel(curves: Sequence[ExpectedCurve], look: Styles, across: svg.Scale, up: svg.Scale) -> str:
+    left, right, bottom = across.start, across.end, up.start
+    parts = [svg.vertical(across, tick, up.end, bottom) for tick in across.ticks]
+    parts += [svg.horizontal(up, tick, left, right) for tick in up.ticks]
+    styles = [look[curve.objective, curve.loss] for curve in curves]
+    parts += [_band(curve, style, across, up) for curve, style in zip(curves, styles, strict=True)]
+    parts += [_expected(curve, style, across, up) for curve, style in zip(curves, styles, strict=True)]
+    ends = [(curve.arm, curve.loss, curve.points[-1].mean, style) for curve, style in zip(curves, styles, strict=True)]
+    parts += _labels_at_end(ends, up, right)
+    parts.append(svg.label("random trials", x=(left + right) / 2, y=bottom + 36, class_="axis", text_anchor="middle"))
+    name = f"Expected best validation MRR against the number of random trials, {curves[0].model}"
+    return svg.figure(_WIDTH, _PANEL_HEIGHT, name, parts)
+
+
+def _band(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
+    """Where the median best lies, as far as the trials bound it from both sides."""
+    bounds = [(p.trials, max(p.low, up.low), p.high) for p in curve.points if p.low is not None and p.high is not None]
+    if len(bounds) < 2:
+        return ""
+    over = "L".join(f"{svg.number(across(trials))} {svg.number(up(high))}" for trials, _, high in bounds)
+    under = "L".join(f"{svg.number(across(trials))} {svg.number(up(low))}" for trials, low, _ in reversed(bounds))
+    return svg.element("g", svg.element("path", d=f"M{over}L{under}Z", class_="band"), class_=style.css)
+
+
+def _expected(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
+    path = "L".join(f"{svg.number(across(p.trials))} {svg.number(up(max(p.mean, up.low)))}" for p in curve.points)
+    marks = [
+        svg.element("circle", svg.title(_says(curve, p)), cx=across(p.trials), cy=up(p.mean), r=4, class_="probe")
+        for p in curve.points
+    ]
+    line = svg.element("path", d=f"M{path}", class_="curve", stroke_dasharray=style.dash or None)
+    return svg.element("g", line, *marks, class_=style.css)
+
+
+def _says(curve: ExpectedCurve, point: ExpectedBest) -> str:
+    low, high = text.score(point.low), text.score(point.high)
+    return (
+        f"{curve.arm}: best of {text.plural(point.trials, 'random trial')}: mean {text.score(point.mean)}, "
+        f"median {text.score(point.median)} [{low}, {high}]"
+    )
+
+
 def _curve(curve: Curve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
     """Steps: a best stands until a later charge improves on it; what is below the axis runs along it."""
     first, last = curve.points[0], curve.points[-1]
@@ -185,22 +268,22 @@ def _curve(curve: Curve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
 
 
 def _end_labels(curves: Sequence[Curve], look: Styles, up: svg.Scale, right: float) -> list[str]:
-    places = svg.spread([up(curve.points[-1].best) for curve in curves], gap=14, low=up.end, high=up.start)
+    ends = [(c.arm, c.loss, c.points[-1].best, look[c.objective, c.loss]) for c in curves]
+    return _labels_at_end(ends, up, right)
+
+
+def _labels_at_end(ends: Sequence[tuple[str, str, float, Style]], up: svg.Scale, right: float) -> list[str]:
+    """For each (arm, loss, value, style) a piece of its line and its loss, beside where it ends."""
+    places = svg.spread([up(value) for _, _, value, _ in ends], gap=14, low=up.end, high=up.start)
     return [
         svg.element(
             "g",
-            svg.title(curve.arm),
+            svg.title(arm),
             svg.element(
-                "line",
-                x1=right + 4,
-                x2=right + 24,
-                y1=y,
-                y2=y,
-                class_="curve",
-                stroke_dasharray=look[curve.objective, curve.loss].dash or None,
+                "line", x1=right + 4, x2=right + 24, y1=y, y2=y, class_="curve", stroke_dasharray=style.dash or None
             ),
-            svg.label(svg.shorten(curve.loss, _LABEL_CHARACTERS), x=right + 28, y=y + 4, class_="name"),
-            class_=look[curve.objective, curve.loss].css,
+            svg.label(svg.shorten(loss, _LABEL_CHARACTERS), x=right + 28, y=y + 4, class_="name"),
+            class_=style.css,
         )
-        for curve, y in zip(curves, places, strict=True)
+        for (arm, loss, _, style), y in zip(ends, places, strict=True)
     ]

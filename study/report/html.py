@@ -15,11 +15,13 @@ import jinja2
 
 from study.budget import amount
 from study.records import StudyRecord
-from study.report import anytime, figures, text
+from study.report import anytime, decisions, figures, outcomes, readings, text
+from study.report.expected import FlipRow
 from study.report.fairness import UNIT_NAMES, budget_text
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
+from study.report.slices import by_category
 from study.timeline import Moment
 
 _FORMATS = (
@@ -27,6 +29,8 @@ _FORMATS = (
     text.signed,
     text.correlation,
     text.whole,
+    text.p_value,
+    text.spent,
     text.percent,
     text.factor,
     text.value,
@@ -35,8 +39,11 @@ _FORMATS = (
 )
 
 
-def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...]) -> str:
-    """The text of index.html."""
+_ROWS = 15  # of a table of pairs; the rest is in its CSV file
+
+
+def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, files: tuple[str, ...]) -> str:
+    """The text of index.html; `files` are those beside it."""
     look = figures.styles(page.groups)
     by_arm = {row.arm: look[row.objective, row.loss] for group in page.groups for row in group.rows}
     passport = {key: value for key, value in record.passport.items() if key != "warnings"}
@@ -50,12 +57,22 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...]) -> str:
             unit_names=UNIT_NAMES,
             hues=figures.HUES,
             scores=figures.scores(page.groups, look),
+            differences=figures.difference_scale(page.decisions.rows),
+            resamples=decisions.RESAMPLES,
+            power=decisions.POWER,
+            expected=figures.expected_panels(page.expected, look),
+            flips=_most_flipped(page),
+            reading_summary=readings.summary(page.readings),
+            crossings=page.crossings[:_ROWS],
+            slices=by_category(page.slices),
+            chance=outcomes.chance(record),
             panels=_panels(record, page, look),
             over_time=anytime.panels(record, moments, by_arm),
             passport=tuple(_facts(passport)),
             passport_warnings=passport_warnings(record),
             environment=tuple(_facts(record.environment)),
             commands=_commands(record),
+            files=files,
         )
     )
 
@@ -70,8 +87,15 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {function.__name__: function for function in _FORMATS}
-    environment.filters["strip"] = figures.strip
+    environment.filters |= {"strip": figures.strip, "interval": figures.interval_strip}
     return environment
+
+
+def _most_flipped(page: Page) -> tuple[FlipRow, ...]:
+    """The pairs in their order, or the few whose order is least settled."""
+    if len(page.flips) <= _ROWS:
+        return page.flips
+    return tuple(sorted(page.flips, key=lambda row: -sum(probability for _, probability in row.shown))[:_ROWS])
 
 
 def _panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figures.Panel, ...]:

@@ -12,28 +12,30 @@ from enum import Enum
 from study.records import StudyRecord
 from study.report.page import Page
 
+_PLAIN = (str, int, bool, type(None))
+
 
 def dump(record: StudyRecord, page: Page) -> str:
     """The text of record.json."""
-    return (
-        json.dumps({"record": plain(record), "report": plain(page)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    )
+    return json.dumps({"record": plain(record), "report": plain(page)}, sort_keys=True, allow_nan=False) + "\n"
 
 
 def plain(value: object) -> object:
     """Records, mappings and tuples as JSON values."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+    if type(value) in _PLAIN:  # first, because nearly all of a record is numbers and names
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {name: plain(item) for name, item in vars(value).items()}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     return _scalar(value)
 
 
-def _scalar(value: object) -> str | int | float | None:
+def _scalar(value: object) -> str | int | None:
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from study.records import StudyRecord
 from study.report import text
 from study.report.amendments import AmendmentRow, summary
-from study.report.fairness import Spending
+from study.report.fairness import Spending, budget_text
 from study.report.lookup import ArmRecord
 from study.report.pruning import RungRow
 from study.report.seal import SealRow
@@ -37,6 +37,7 @@ def notices(
 ) -> tuple[Notice, ...]:
     """All cautions, gravest first."""
     found = (
+        *_imported(record),
         *_broken_seals(seals),
         *_amendments(changed),
         *_stops(arms),
@@ -56,6 +57,13 @@ def passport_warnings(record: StudyRecord) -> tuple[str, ...]:
     return tuple(str(item) for item in found) if isinstance(found, list | tuple) else (str(found),)
 
 
+def _imported(record: StudyRecord) -> Iterator[Notice]:
+    if record.imported_from:
+        what = f"Read from {record.imported_from}: what such a table cannot support is withheld"
+        budget = f"no budget was declared, so the largest spending of an arm, {budget_text(record)}, stands for it"
+        yield Notice(sentence=f"{what}; {budget}.", section="withheld")
+
+
 def _broken_seals(seals: Iterable[SealRow]) -> Iterator[Notice]:
     for row in seals:
         for problem in filter(None, (*row.problems, row.reopened)):
@@ -70,8 +78,9 @@ def _amendments(changed: tuple[AmendmentRow, ...]) -> Iterator[Notice]:
 def _stops(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
     for arm in arms:
         if arm.stop is not None:
-            what = f"{arm.arm.name} got no more trials after {text.plural(arm.stop.errors, 'identical error')}"
-            yield Notice(sentence=f"{what}.", section="outcomes")
+            errors = text.plural(arm.stop.errors, "identical error")
+            why = f"got no more trials after {errors}" if arm.stop.errors else f"got no trials: {arm.stop.reason}"
+            yield Notice(sentence=f"{arm.arm.name} {why}.", section="outcomes")
 
 
 def _ties(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
@@ -112,7 +121,7 @@ def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Noti
     if short:
         plan = f"Fewer replicates were tested than the {record.replicates} planned"
         yield Notice(sentence=f"{plan}: {text.listing(short)}.", section="results")
-    if record.replicates < 2:
+    if record.replicates < 2 and not record.imported_from:
         single = f"{text.plural(record.replicates, 'replicate')} per arm planned: an interval needs at least two."
         yield Notice(sentence=single, section="results")
 

@@ -6,9 +6,9 @@ is logarithmic. A best within 5 % of a bound says that the range, not the arm, m
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from study.records import Dimension, SpaceCard, TrialRecord, Value
+from study.records import Dimension, Importance, SpaceCard, TrialRecord, Value
 from study.report import text
 from study.report.lookup import ArmRecord
 
@@ -28,6 +28,7 @@ class DimensionRow:
     tried: tuple[float, ...]  # positions of all trials
     elsewhere: str  # how other arms treat this path
     warning: str
+    importance: float | None = None  # share of what the tuned dimensions explain (study.importance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class CardRow:
     best_trial: int | None
     dimensions: tuple[DimensionRow, ...]
     fixed: tuple[tuple[str, Value], ...]  # what is not fixed alike in all arms
+    importance: Importance | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -45,11 +47,13 @@ class CardRow:
         return tuple(row.warning for row in self.dimensions if row.warning)
 
 
-def cards(arms: tuple[ArmRecord, ...]) -> tuple[CardRow, ...]:
+def cards(arms: tuple[ArmRecord, ...], importances: Iterable[Importance] = ()) -> tuple[CardRow, ...]:
     """One card an arm that has one, in the order of the study."""
     every = [arm.space for arm in arms if arm.space is not None]
     alike = set(fixed_everywhere(arms))
-    return tuple(_card(arm, arm.space, every, alike) for arm in arms if arm.space is not None)
+    found = {each.arm: each for each in importances}
+    rows = (_card(arm, arm.space, every, alike) for arm in arms if arm.space is not None)
+    return tuple(_weighed(row, found[row.arm]) if row.arm in found else row for row in rows)
 
 
 def fixed_everywhere(arms: Iterable[ArmRecord]) -> tuple[tuple[str, Value], ...]:
@@ -70,6 +74,13 @@ def position(dimension: Dimension, value: Value) -> float | None:
     if dimension.log and low > 0 and value > 0:
         low, high, value = math.log(low), math.log(high), math.log(value)
     return min(max((value - low) / (high - low), 0.0), 1.0)
+
+
+def _weighed(card: CardRow, importance: Importance) -> CardRow:
+    """The card with what mattered."""
+    shares = dict(importance.shares)
+    rows = tuple(replace(row, importance=shares.get(row.path)) for row in card.dimensions)
+    return replace(card, dimensions=rows, importance=importance)
 
 
 def _card(arm: ArmRecord, space: SpaceCard, every: list[SpaceCard], alike: set[tuple[str, Value]]) -> CardRow:

@@ -42,7 +42,7 @@ class HeadlineRow:
     objective: str
     test_mrr: stats.Summary  # over replicates; count is the number of tested seeds
     test_values: tuple[float, ...]  # test MRR of each tested replicate
-    hits: Mapping[str, float | None]  # mean over replicates
+    hits: Mapping[str, stats.Summary]  # test Hits@k over replicates
     seeds_planned: int
     search_best: float | None
     valid_mean: float | None  # validation MRR of the replicates
@@ -108,6 +108,11 @@ _GROUPS = {
         "These losses ask for a margin between answers and other entities; their optimum is no distribution.",
         "Theory says nothing about the optimum beyond the order, so it supports a comparison of that alone.",
     ),
+    "unknown": (
+        "objective not recorded",
+        "What these losses aim at is not in the data.",
+        "So nothing is said here about whether theory supports comparing them.",
+    ),
 }
 
 
@@ -117,6 +122,11 @@ def headline(arms: tuple[ArmRecord, ...], *, planned: int, comparable: bool) -> 
     found = {row.objective for row in rows}
     order = [*(name for name in _GROUPS if name in found), *sorted(found - set(_GROUPS))]
     return tuple(_group(name, [row for row in rows if row.objective == name], comparable) for name in order)
+
+
+def title(objective: str) -> str:
+    """What the losses of a group aim at, in a formula or a word."""
+    return _GROUPS[objective][0] if objective in _GROUPS else objective
 
 
 def labels(arm: ArmRecord) -> tuple[str, str]:
@@ -162,14 +172,14 @@ def _row(arm: ArmRecord, planned: int) -> HeadlineRow:
         objective=arm.arm.objective,
         test_mrr=summary,
         test_values=tuple(test),
-        hits={name: stats.mean(metric(arm.tested, name)) for name in HITS},
+        hits={name: stats.summarize(metric(arm.tested, name)) for name in HITS},
         seeds_planned=planned,
         search_best=arm.search_best,
         valid_mean=valid,
         optimism=_difference(arm.search_best, valid),
         gap=_difference(arm.search_best, summary.mean),
         counts=counts(arm),
-        search=total(trial.cost for trial in arm.trials),
+        search=total(trial.charged for trial in arm.trials),
     )
 
 

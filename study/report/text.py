@@ -24,6 +24,16 @@ def correlation(value: float | None) -> str:
     return DASH if value is None else f"{value:.2f}".replace("-", _MINUS)
 
 
+def p_value(value: float) -> str:
+    """A probability of the null: three decimals, and no zero that it is not."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def spent(value: float) -> str:
+    """An amount of a budget: whole, and with a decimal where it is not."""
+    return f"{value:,.1f}".removesuffix(".0")
+
+
 def whole(value: float | None) -> str:
     """A whole number with thousands separated."""
     return DASH if value is None else f"{value:,.0f}"

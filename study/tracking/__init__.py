@@ -3,7 +3,10 @@
 projection.py  StudyRecord -> the runs that MLflow should hold; pure
 points.py      ... and their metric histories
 moments.py     ... and when everything happened
-mirror.py      sends what MLflow does not hold yet; the only file that knows MLflow
+finalists.py   ... and which checkpoint stands for a finished arm
+mirror.py      sends what MLflow does not hold yet: runs
+models.py      ... and the models of finished arms
+answers.py     what such a model is when MLflow has loaded it
 worker.py      the mirror's own process, and the same as one command
 process.py     how a driver starts and ends that process; never waits for the tracking server
 

@@ -1,4 +1,4 @@
-"""Sends to MLflow what it does not hold yet; the only file that knows MLflow.
+"""Sends to MLflow what it does not hold yet: runs and their files here, models by study.tracking.models.
 
 A run is found by its key, a tag. Another tag says how many of its points were sent and what they were;
 it is written in the same request after them, so a request that broke half-way is repeated, and repeated
@@ -31,8 +31,10 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests import RequestException  # noqa: E402
 
+from kge.errors import KgeError  # noqa: E402
 from study.errors import WorldError  # noqa: E402
 from study.records import StudyRecord  # noqa: E402
+from study.tracking.models import ModelSender, is_sent  # noqa: E402
 from study.tracking.points import Point  # noqa: E402
 from study.tracking.projection import DesiredRun, Plan, project  # noqa: E402
 
@@ -60,6 +62,7 @@ class SyncResult:
     points: int = 0
     params: int = 0
     artifacts: int = 0  # files
+    models: int = 0
     refused: tuple[str, ...] = field(default=())  # what MLflow would not take, in sentences
 
     def __add__(self, other: "SyncResult") -> "SyncResult":
@@ -70,7 +73,9 @@ class SyncResult:
         return "; ".join((counts, *self.refused))
 
 
-def sync(record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None = None) -> SyncResult:
+def sync(
+    record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None = None, checkpoints: Path | None = None
+) -> SyncResult:
     """Bring MLflow at `uri` up to the record; WorldError when it does not answer.
 
     Args:
@@ -78,11 +83,12 @@ def sync(record: StudyRecord, *, uri: str, artifacts: Path, report: Path | None 
         uri: MLflow's tracking URI.
         artifacts: the folder for files of a new experiment; a tracking server has its own.
         report: the folder of the report, if there is one.
+        checkpoints: the study's folder, if the models of finished arms are to be sent as well.
     """
     plan = project(record)
     try:
         client = _client(uri)
-        return _send(client, plan, _experiment(client, plan.experiment, uri, artifacts), report)
+        return _send(client, plan, _experiment(client, plan.experiment, uri, artifacts), report, checkpoints)
     except _TROUBLE as error:
         raise WorldError(f"tracking at {without_password(uri)}: must answer, got: {_one_line(error)}") from error
 
@@ -117,7 +123,9 @@ def _create(file: Path) -> None:
             os.link(made, file)
 
 
-def _send(client: MlflowClient, plan: Plan, experiment: str, report: Path | None) -> SyncResult:
+def _send(
+    client: MlflowClient, plan: Plan, experiment: str, report: Path | None, checkpoints: Path | None
+) -> SyncResult:
     held, ids, total = _held(client, experiment, plan.created), dict[str, str](), SyncResult()
     for run in plan.runs:
         tags = dict(run.tags) | {KEY: run.key, CREATED: plan.created}
@@ -134,6 +142,10 @@ def _send(client: MlflowClient, plan: Plan, experiment: str, report: Path | None
     for run in plan.runs:
         if run.artifacts and run.key in ids:
             total += _send_files(client, ids[run.key], run, held.get(run.key), report)
+    for run in plan.runs:
+        tags = held[run.key].data.tags if run.key in held else {}
+        if checkpoints and run.model and run.key in ids and not is_sent(run.model, tags):
+            total += _send_model(ModelSender(client, experiment, run, ids[run.key], run.model), run, checkpoints)
     return total
 
 
@@ -240,6 +252,14 @@ def _send_files(
     except _TROUBLE as error:
         total += SyncResult(refused=(f"files of run {run.name}: {_one_line(error)}",))
     return total
+
+
+def _send_model(sender: ModelSender, run: DesiredRun, checkpoints: Path) -> SyncResult:
+    """Send the model of a finished arm; trouble with it does not hold up the others."""
+    try:
+        return SyncResult(models=int(sender.send(checkpoints)))
+    except (*_TROUBLE, KgeError) as error:
+        return SyncResult(refused=(f"model of arm {run.name}: {_one_line(error)}",))
 
 
 def _receipt(points: Sequence[Point]) -> str:

@@ -37,7 +37,7 @@ def study_points(record: StudyRecord) -> Iterator[Point]:
     """Totals and parity (most spent / least spent, over the arms) after each charged trial."""
     spent = {arm.name: Cost() for arm in record.arms}
     for step, trial in enumerate(_charged(record, record.trials), start=1):
-        spent[trial.arm] += trial.cost
+        spent[trial.arm] += trial.charged
         values = {}
         for unit in _UNITS:
             by_arm = [float(getattr(cost, unit)) for cost in spent.values()]
@@ -51,7 +51,7 @@ def arm_points(record: StudyRecord, arm: str) -> Iterator[Point]:
     best, spent = -math.inf, Cost()
     trials = [trial for trial in record.trials if trial.arm == arm]
     for step, trial in enumerate(_charged(record, trials), start=1):
-        spent += trial.cost
+        spent += trial.charged
         best = max(best, selectable_mrr(trial))
         yield from _points({"best_mrr": best} | _charges(spent), step=step, time=settled_at(record, trial))
     openings = openings_of(record, arm)

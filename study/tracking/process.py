@@ -16,6 +16,11 @@ def tracking_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
+def is_tracked(home: Path) -> bool:
+    """Is there an MLflow that a study may have been sent to? Makes none."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (home.resolve() / "mlflow.db").exists()
+
+
 def artifact_folder(home: Path) -> Path:
     """Where files go when MLflow is a database and no server."""
     return home.resolve() / "mlartifacts"

@@ -25,6 +25,7 @@ from study.records import (
     TrialState,
     Value,
 )
+from study.tracking.finalists import Finalist, finalist
 from study.tracking.moments import is_done, last_event, milliseconds, opened_at, selected_at, settled_at
 from study.tracking.points import (
     Point,
@@ -58,6 +59,7 @@ class DesiredRun:
     start: int
     end: int | None
     artifacts: tuple[tuple[str, str], ...] = ()  # path and text
+    model: Finalist | None = None  # of an arm that is finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
         status="FINISHED" if done else "RUNNING",
         start=milliseconds(record.created),
         end=milliseconds(last_event(record, arm.name)) if done else None,
+        model=finalist(record, arm),
     )
 
 

@@ -4,7 +4,7 @@
 
 A round that fails is logged and the next one tries again. Rounds take a tenth of the time at most, so a
 large study or a slow server makes them rare and never costs a core. The end of standard input and SIGTERM
-both ask for one last round, which also sends the report.
+both ask for one last round, which also sends the report and the models of finished arms.
 """
 
 import fcntl
@@ -95,6 +95,7 @@ class _Rounds:
                 uri=tracking_uri(self._home),
                 artifacts=artifact_folder(self._home),
                 report=folder / "report" if last else None,
+                checkpoints=folder if last else None,
             )
         self._sent = None if result.refused else record
         return result

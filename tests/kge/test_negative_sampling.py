@@ -71,3 +71,17 @@ def test_a_gradient_that_is_there_is_added_to(dropout: dict[str, float]) -> None
     _type(config).backward(after, ROWS)
     for gradient, expected in zip(_gradients(after), _gradients(once), strict=True):
         torch.testing.assert_close(gradient, expected + 0.5)
+
+
+@pytest.mark.parametrize("dropout", [{}, DROPOUT], ids=["plain", "dropout"])
+def test_a_step_knows_nothing_of_the_one_before(dropout: dict[str, float]) -> None:
+    config = graphs.config(dropout, loss="sans")
+    first, second, type_ = _model(config), _model(config), _type(config)
+    type_.backward(first, ROWS)
+    type_.generators()["negatives"].manual_seed(1)
+    type_.backward(second, ROWS)
+    fresh, other = _type(config), _model(config)
+    fresh.generators()["negatives"].manual_seed(1)
+    fresh.backward(other, ROWS)
+    for gradient, expected in zip(_gradients(second), _gradients(other), strict=True):
+        torch.testing.assert_close(gradient, expected)

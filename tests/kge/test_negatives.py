@@ -147,3 +147,9 @@ def test_a_filter_never_reads_a_sealed_split() -> None:
     filter_from(sealed, ("train", "valid"))
     with pytest.raises(DataError, match=r"^toy: the test split is sealed$"):
         filter_from(sealed, ("train", "valid", "test"))
+
+
+def test_a_graph_whose_triples_do_not_fit_into_64_bits_is_refused() -> None:
+    FilterIndex(GRAPH.train, num_entities=80_000_000, num_relations=1_400)
+    with pytest.raises(DataError, match=r"below 2\^63 .* got 80,000,000 entities, 1,500 relations"):
+        FilterIndex(GRAPH.train, num_entities=80_000_000, num_relations=1_500)

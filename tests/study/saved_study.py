@@ -62,6 +62,7 @@ def _optuna_trial(trial: TrialRecord, distributions: dict[str, BaseDistribution]
         "best_mrr": trial.best_mrr,
         "best_epoch": trial.best_epoch,
     }
+    told |= {"source": trial.source} if trial.source is not None else {}
     told |= {"failure": trial.failure.value if trial.failure else None, "reason": trial.reason}
     succeeded = trial.state.name in {"COMPLETE", "PRUNED"}
     return FrozenTrial(

@@ -275,10 +275,10 @@ def test_the_most_epochs_of_a_space_are_the_highest_that_it_gives() -> None:
         ((), 30),
     ):
         card = SpaceCard(arm="a", tuned=tuned, fixed=((path, 30),) if not tuned else ())
-        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs")
+        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs", generations={})
         ledger.put(Stake(arm="a", trial=0, epochs=101 - most))
         assert ledger.next_arm() is None, "one epoch less than a trial remains"
-        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs")
+        ledger = Ledger.over(cards=[card], budget=Cost(epochs=100), unit="epochs", generations={})
         ledger.put(Stake(arm="a", trial=0, epochs=100 - most))
         assert ledger.next_arm() == "a"
 

@@ -151,7 +151,7 @@ def test_replicates_are_tested_and_their_ranks_kept(story: Story) -> None:
         assert (1 / ranks["realistic"]).mean() == pytest.approx(dict(each.test_metrics)["mrr"])
 
 
-def test_mlflow_has_every_run_once(story: Story) -> None:
+def test_mlflow_has_every_run_and_the_model_of_every_arm_once(story: Story) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{story.home.folder / 'mlflow.db'}")
@@ -161,11 +161,17 @@ def test_mlflow_has_every_run_once(story: Story) -> None:
     stages = Counter(run.data.tags["stage"] for run in runs)
     assert stages == {"study": 1, "arm": 2, "search": 4, "replicate": 2}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    best = [client.get_model_version_by_alias(f"lives.{arm}", "best") for arm in ARMS]
+    assert [(each.version, each.tags["source"]) for each in best] == [("1", "replicate 0")] * 2
 
 
 def test_the_report_is_written_and_status_tells_the_end(story: Story) -> None:
     report = story.home.folder / "lives" / "report"
     assert {"index.html", "arms.csv", "trials.csv", "replicates.csv"} <= {file.name for file in report.iterdir()}
+    page = (report / "index.html").read_text(encoding="utf-8")
+    assert "complex.sce: 1 seed tested; how far seeds differ is known from two on." in page
+    assert page.count(" is better than ") == 0
+    assert "Test MRR by category of relations" in page
     code, said = story.home.finish("status", "lives")
     assert code == 0
     assert "no driver is running\n" in said

@@ -1,12 +1,10 @@
 """The report as a reader meets it: the parsed page, the CSV files and record.json of hand-built records."""
 
-import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,82 +27,21 @@ from study.records import (
 )
 from study.report import build
 from tests.study import records_factory as factory
+from tests.study.parsed_page import Node, read_page, rows
 
-FILES = ("index.html", "arms.csv", "trials.csv", "replicates.csv", "curves.csv", "timeline.csv", "record.json")
-VOID = {"meta", "br", "wbr", "link", "img", "hr"}
+TABLES = ("arms", "trials", "replicates", "curves", "timeline")
+FINDINGS = ("decisions", "expected_best", "flips", "readings", "crossings", "importances", "slices")
+FILES = ("index.html", *(f"{name}.csv" for name in TABLES + FINDINGS), "tables.tex", "methods.txt", "record.json")
 HOSTILE = "<script>alert(\"1\")</script> & 'x'"
-
-
-@dataclass
-class Node:
-    """An element of the parsed page."""
-
-    tag: str
-    attributes: dict[str, str | None]
-    children: "list[Node | str]" = field(default_factory=list)
-
-    def walk(self) -> "Iterator[Node]":
-        yield self
-        for child in self.children:
-            if isinstance(child, Node):
-                yield from child.walk()
-
-    def find(self, tag: str, **attributes: str) -> "list[Node]":
-        wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
-        return [n for n in self.walk() if n.tag == tag and wanted.items() <= n.attributes.items()]
-
-    def section(self, name: str) -> "Node":
-        return self.find("section", id=name)[0]
-
-    @property
-    def text(self) -> str:
-        found = "".join(child if isinstance(child, str) else child.text for child in self.children)
-        return re.sub(r"\s+", " ", found)
-
-    def rows(self) -> list[list[str]]:
-        return [[c.text.strip() for c in r.children if isinstance(c, Node)] for r in self.find("tr")]
-
-
-class Parser(HTMLParser):
-    """Builds the tree and insists that every element is closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.root = Node("root", {})
-        self.open = [self.root]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        node = Node(tag, dict(attrs))
-        self.open[-1].children.append(node)
-        if tag not in VOID:
-            self.open.append(node)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.open[-1].children.append(Node(tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.open[-1].children.append(data)
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[[StudyRecord], Node]:
     def parse(record: StudyRecord) -> Node:
         build(record, tmp_path)
-        parser = Parser()
-        parser.feed((tmp_path / "index.html").read_text(encoding="utf-8"))
-        parser.close()
-        assert len(parser.open) == 1
-        return parser.root
+        return read_page(tmp_path)
 
     return parse
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def verdict(page: Node) -> Node:
@@ -315,7 +252,7 @@ def stopped(record: StudyRecord, arm: str, *, above: int) -> StudyRecord:
 def test_a_stopped_arm_is_named_in_banner_and_outcomes(page: Callable[[StudyRecord], Node], tmp_path: Path) -> None:
     parsed = page(stopped(factory.finished(), "transe.sce", above=1))
     items = [item.text for item in verdict(parsed).find("li")]
-    assert items == ["transe.sce fell short, stopped by identical errors: 2 of 4 trials (50 %)"]
+    assert items == ["transe.sce fell short and was stopped: 2 of 4 trials (50 %)"]
     assert "transe.sce got no more trials after 3 identical errors." in parsed.find("ul", id="notices")[0].text
     stops = parsed.section("outcomes").find("table")[1].rows()
     assert stops[1][:2] == ["transe.sce", "3"]
@@ -422,6 +359,9 @@ def test_headline_groups_by_objective_and_shows_the_replicates(page: Callable[[S
     half = 4.302653 * std / 3**0.5
     mean = np.mean(values)
     assert f"{mean:.4f} ± {std:.4f}[{mean - half:.4f}, {mean + half:.4f}]" in cells.replace(" [", "[")
+    hits = [dict(r.test_metrics)["hits_at_10"] for r in record.replicate_records if r.arm == "complex.sce"]
+    low, high = scipy.stats.t.interval(0.95, 2, loc=np.mean(hits), scale=scipy.stats.sem(hits))
+    assert f"{np.mean(hits):.4f}± {np.std(hits, ddof=1):.4f}[{low:.4f}, {high:.4f}]" in cells
     best = next(s.valid_mrr for s in record.selections if s.arm == "complex.sce")
     assert f"{best:.4f}" in cells
     assert f"+{best - mean:.4f}" in cells
@@ -573,8 +513,8 @@ def test_space_cards_say_what_arms_share_and_what_differs(page: Callable[[StudyR
 def test_failures_are_classed_and_shared(page: Callable[[StudyRecord], Node]) -> None:
     tables = page(factory.finished(trials=8)).section("outcomes").find("table")
     rows = {row[0]: row[1:] for row in tables[0].rows()}
-    assert rows["complex.sce"] == ["8", "4", "2", "25 %", "2", "25 %", "0", "0", "2", "0", "2"]
-    assert rows["complex.sans"][6:10] == ["0", "2", "0", "0"]
+    assert rows["complex.sce"] == ["8", "4", "2", "25 %", "2", "25 %", "0", "0 %", "0", "0", "2", "0", "2"]
+    assert rows["complex.sans"][8:12] == ["0", "2", "0", "0"]
     assert ["complex.sce", "divergence", "2", "the loss is nan in epoch 3"] in tables[1].rows()
 
 

@@ -181,6 +181,7 @@ class Home:
             store=store,
             selections=self.freeze(store, arms),
             replicates=self.study.replicates,
+            sources={},
             listen=self.heard.append,
         )
 
@@ -191,7 +192,7 @@ class Home:
             store=store,
             arms=arms,
             spaces=SPACES,
-            ledger=Ledger.over(cards=CARDS, budget=self.study.budget, unit=self.study.budget_unit),
+            ledger=Ledger.over(cards=CARDS, budget=self.study.budget, unit=self.study.budget_unit, generations={}),
             config=self.study,
             listen=self.heard.append,
         )

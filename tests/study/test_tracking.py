@@ -1,15 +1,10 @@
 """MLflow holds what the record says, once, whatever was sent before; read back through MLflow's own client."""
 
-import contextlib
-import os
-import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,104 +13,24 @@ from typing import Any
 
 import pytest
 from mlflow.entities import Metric
-from mlflow.tracking import MlflowClient
 
 from study.database import sqlite_url
 from study.errors import UnknownStudyError, WorldError
 from study.history import study_record
 from study.records import Amendment, ArmStop, FailureClass, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
-from study.tracking.mirror import KEY, SyncResult, sync, without_password
+from study.tracking.mirror import SyncResult, sync, without_password
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
 from study.tracking.worker import mirror, sync_command
 from tests.study import records_factory as factory
+from tests.study.mlflow_store import NOTHING, Served, Tracking, copy, free_port, kill, new_tracking
 from tests.study.saved_study import save
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 
-NOTHING = SyncResult()
 SMALL: dict[str, Any] = {"models": ("complex",), "epochs": 4}  # two arms are enough for MLflow, which takes its time
-
-
-@pytest.fixture(scope="session")
-def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking database with its tables made, which takes seconds, and another study; tests get copies."""
-    file = tmp_path_factory.mktemp("mlflow") / "home" / "made.db"
-    sync(factory.finished(name="first", trials=1, replicates=0), uri=f"sqlite:///{file}", artifacts=file.parent)
-    return file
-
-
-def copy(database: Path, to: Path) -> None:
-    """Through SQLite, since the file alone is not all of a database in WAL mode."""
-    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
-
-
-@dataclass(frozen=True)
-class Held:
-    """A run as MLflow holds it."""
-
-    parent: str | None
-    name: str
-    tags: dict[str, str]
-    params: dict[str, str]
-    histories: dict[str, list[tuple[int, int, float]]]  # (step, time, value)
-    status: str
-    start: int
-    end: int | None
-
-
-class Tracking:
-    """A tracking store of a test and what it holds."""
-
-    def __init__(self, uri: str, artifacts: Path) -> None:
-        self.uri = uri
-        self.artifacts = artifacts
-        self.client = MlflowClient(tracking_uri=uri)
-
-    def sync(self, record: StudyRecord, report: Path | None = None) -> SyncResult:
-        return sync(record, uri=self.uri, artifacts=self.artifacts, report=report)
-
-    def search(self, name: str, query: str = "") -> list[Any]:
-        experiment = self.client.get_experiment_by_name(name)
-        assert experiment is not None
-        return list(self.client.search_runs([experiment.experiment_id], query))
-
-    def held(self, name: str) -> dict[str, Held]:
-        """Everything, by key; a key that is there twice is an error."""
-        runs = self.search(name)
-        keys = {run.info.run_id: run.data.tags[KEY] for run in runs}
-        assert len(set(keys.values())) == len(runs)
-        return {keys[run.info.run_id]: self._held(run, keys) for run in runs}
-
-    def _held(self, run: Any, keys: dict[str, str]) -> Held:
-        parent = run.data.tags.get("mlflow.parentRunId")
-        histories = {}
-        for name in run.data.metrics:
-            points = self.client.get_metric_history(run.info.run_id, name)
-            histories[name] = sorted((point.step, point.timestamp, point.value) for point in points)
-        return Held(
-            parent=keys[parent] if parent else None,
-            name=run.info.run_name,
-            tags={k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.") and k != "kge.sent"},
-            params=run.data.params,
-            histories=histories,
-            status=run.info.status,
-            start=run.info.start_time,
-            end=run.info.end_time,
-        )
-
-
-@pytest.fixture
-def tracking(made_database: Path, tmp_path: Path) -> Tracking:
-    return new_tracking(made_database, tmp_path, "mlflow.db")
-
-
-def new_tracking(made_database: Path, folder: Path, name: str) -> Tracking:
-    copy(made_database, folder / name)
-    return Tracking(f"sqlite:///{folder / name}", folder / "mlartifacts")
 
 
 def by_name(plan: Plan) -> dict[str, DesiredRun]:
@@ -525,60 +440,6 @@ def test_passwords_are_not_shown() -> None:
 
 
 # -- a real server -------------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Served:
-    """A tracking server that can be started again after it was killed."""
-
-    start: Callable[[], "subprocess.Popen[bytes]"]
-    uri: str
-
-
-@pytest.fixture
-def serve(made_database: Path, tmp_path: Path) -> Iterator[Served]:
-    """Starts `mlflow server` on the same port and database each time it is called."""
-    started: list[subprocess.Popen[bytes]] = []
-    copy(made_database, tmp_path / "server.db")
-    port = str(free_port())
-
-    def start() -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'server.db'}"]
-        command += ["--artifacts-destination", str(tmp_path / "served")]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (tmp_path / "server.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, cwd=tmp_path, start_new_session=True
-            )
-        started.append(process)
-        wait_until_healthy(f"http://127.0.0.1:{port}", process)
-        return process
-
-    yield Served(start, f"http://127.0.0.1:{port}")
-    for process in started:
-        kill(process)
-
-
-def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:
-    while process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
-            return
-        time.sleep(0.2)
-    raise AssertionError("the server ended before it answered")
-
-
-def kill(process: "subprocess.Popen[bytes]") -> None:
-    """The server and its workers, which are a session of their own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.mark.slow

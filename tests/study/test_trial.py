@@ -33,7 +33,7 @@ COMPLETE = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
 def assignment(tmp_path: Path) -> Assignment:
     directory = str(tmp_path / "trial")
     return Assignment(
-        study="s", arm="complex.sce", stage="search", trial=4, attempt=0, config=CONFIG, directory=directory
+        folder=".", study="s", arm="complex.sce", stage="search", trial=4, attempt=0, config=CONFIG, directory=directory
     )
 
 

@@ -4,7 +4,7 @@ A training's validation MRR rises to a quality that is a hash of its seed. One a
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from study.config import load_study, parse_study
 from study.database import sqlite_url
 from study.history import study_record, trial_records
 from study.opening import open_test, sealed
-from study.records import Assignment, Measurement, Outcome, Selection, StudyRecord, TrialState
+from study.pretraining import generations
+from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, StudyRecord, TrialState
 from study.replicate import ReplicateWork
 from study.revision import Revision, revised
 from study.search import SearchWork
@@ -34,9 +35,11 @@ arms: {models: [complex], losses: [sce, ns]}
 budget: {trials: 2}
 search: {sampler: random}
 replicates: 2
-fixed: {training.max_epochs: 3, model.dim: 32, validation.every: 1, early_stopping.patience: null}
+fixed: {training.max_epochs: 3, model.dim: 32, model.reciprocal: false, validation.every: 1,
+        early_stopping.patience: null}
 """
 SCE, NS = "complex.sce", "complex.ns"
+BROKEN = Outcome(state=TrialState.FAIL, failure=FailureClass.DIVERGENCE, reason="the loss is nan")
 
 
 class Ended(Exception):  # noqa: N818
@@ -50,6 +53,8 @@ class Toy:
     home: Path
     said: list[str] = field(default_factory=list)
     clock: float = 0.0
+    issued: list[Assignment] = field(default_factory=list)
+    breaks: Callable[[Assignment], bool] = lambda _: False
 
     @property
     def file(self) -> Path:
@@ -102,6 +107,7 @@ class Toy:
             store=store,
             selections=selections,
             replicates=study.replicates,
+            sources={arm.name: arm.source for arm in study.arms if arm.source is not None},
             listen=ignore,
         )
         self._execute(work, left)
@@ -118,6 +124,10 @@ class Toy:
 
     def _execute(self, work: Work, until: int) -> int:
         while (assignment := work.next()) is not None:
+            self.issued.append(assignment)
+            if self.breaks(assignment):
+                work.ended(assignment, BROKEN)
+                continue
             goes_on = True
             for measurement in self._training(assignment):
                 if until == 0:
@@ -178,7 +188,9 @@ def search_of(store: Store, study: Registration, arms: Arms, folder: Path) -> Se
         store=store,
         arms=arms,
         spaces=spaces_of(study),
-        ledger=Ledger.over(cards=study.spaces, budget=study.budget, unit=study.budget_unit),
+        ledger=Ledger.over(
+            cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=generations(study.arms)
+        ),
         config=parse_study(study.spec, "toy"),
         listen=ignore,
     )

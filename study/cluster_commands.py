@@ -1,0 +1,109 @@
+"""`study submit` and `study logs`; and how resume, status and stop are run on a Ray cluster, by --address http://...
+
+Each of them is a job there: a database that only the cluster reaches needs no way to it from here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from study.cluster import Jobs
+
+JOB_SERVER = "Job server of a Ray cluster, http://HEAD:8265"
+INTERRUPTED = 130
+
+_address_option = click.option("--address", required=True, help=f"{JOB_SERVER}.")
+no_wait_option = click.option("--no-wait", is_flag=True, help="Leave the job to itself once it is submitted.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """A command for the cluster."""
+
+    study: str
+    arguments: list[str]
+    file: str | None = None  # the text of the study file that it is about
+
+
+@click.command()
+@click.argument("file")
+@click.option("--name", help="Another name than the file's own.")
+@_address_option
+@click.option("--home", help="On the cluster: the folder of studies (default: KGE_STUDY_HOME there, else ~/kge-study).")
+@click.option("--database", help="URL of a database, without a password (default: KGE_STUDY_DATABASE there).")
+@no_wait_option
+@click.option("--with-code", is_flag=True, help="Send this program along, for a cluster where it is not installed.")
+def submit(
+    file: str, name: str | None, address: str, home: str | None, database: str | None, no_wait: bool, with_code: bool
+) -> int:
+    """Run a study on a Ray cluster, as a job that outlives this command, and show its progress.
+
+    FILE is a study file or the name of a built-in study. `study logs` shows the progress again; status, stop and
+    resume take the same --address.
+    """
+    from study.cluster import STUDY_FILE, Jobs, Terms
+    from study.config import load_study
+
+    config = load_study(file)
+    study = name or config.name
+    arguments = ["run", STUDY_FILE, "--address", "auto", "--plain", *(["--name", name] if name else [])]
+    terms = Terms(home=home, database=database, with_code=with_code)
+    jobs = Jobs(address)
+    job = jobs.submit(arguments, study=study, terms=terms, file=config.text)
+    return _accompany(jobs, job, study, address, wait=not no_wait)
+
+
+@click.command()
+@click.argument("name")
+@_address_option
+def logs(name: str, address: str) -> int:
+    """Show the progress of a study that was submitted to a Ray cluster, from its beginning to its end."""
+    from study.cluster import Jobs
+
+    jobs = Jobs(address)
+    return _follow(jobs, jobs.latest(name), name, address)
+
+
+def is_job_server(address: str) -> bool:
+    """Whether an address is that of a job server; what a driver joins is HOST:PORT."""
+    return "://" in address
+
+
+def resumption(name_or_file: str, file: Path | None, flags: list[str]) -> Errand:
+    """`study resume` as an errand; the study file travels with it."""
+    from study.cluster import STUDY_FILE
+    from study.config import load_study
+
+    config = load_study(file) if file else None
+    arguments = ["resume", STUDY_FILE if config else name_or_file, "--address", "auto", "--plain", *flags]
+    return Errand(
+        study=config.name if config else name_or_file, arguments=arguments, file=config.text if config else None
+    )
+
+
+def send(errand: Errand, address: str, home: Path | None, database: str | None, *, wait: bool = True) -> int:
+    """Run an errand on the terms of the study's last job, but for what is given; its exit code."""
+    from study.cluster import DRIVING, Jobs, Terms
+
+    jobs, study = Jobs(address), errand.study
+    terms = jobs.terms(study).but(Terms(home=str(home) if home else None, database=database))
+    job = jobs.submit(errand.arguments, study=study, terms=terms, file=errand.file)
+    if errand.arguments[0] in DRIVING:
+        return _accompany(jobs, job, study, address, wait=wait)
+    return _follow(jobs, job, study, address)
+
+
+def _accompany(jobs: "Jobs", job: str, study: str, address: str, *, wait: bool) -> int:
+    click.echo(f"study {study}: job {job}; `study logs {study} --address {address}` follows it", err=True)
+    return _follow(jobs, job, study, address) if wait else 0
+
+
+def _follow(jobs: "Jobs", job: str, study: str, address: str) -> int:
+    try:
+        return jobs.follow(job, lambda line: click.echo(line, err=line.startswith("error: ")))
+    except KeyboardInterrupt:
+        click.echo(f"study {study}: job {job} goes on; `study stop {study} --address {address}` ends it", err=True)
+        return INTERRUPTED

@@ -1,0 +1,122 @@
+"""The report of a study with all that its record does not hold: ranks of test triples, importances, slices.
+
+A report reads records and plain numbers. What is read from the study's folder, from its data set and by Optuna
+is read here; what cannot be read is said, and the report withholds what would rest on it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from kge.catalog import is_here, load
+from kge.data import Dataset, Side
+from kge.errors import KgeError
+from kge.slices import CATEGORIES, categories
+from study import report, stats
+from study.errors import WorldError
+from study.importance import importances
+from study.ranks import reciprocal_ranks
+from study.records import ReplicateRecord, SliceRecord, StudyRecord
+
+Say = Callable[[str], None]
+Queries = Mapping[str, NDArray[Any]]  # a column of a file of ranks
+
+
+def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
+    """Build the report of a record with what lies in the study's folder."""
+    ranks = ranks_of(record, folder, say)
+    found = () if ranks is None else slices_of(record, folder, say)
+    return report.build(record, out, ranks=ranks, importances=importances(record), slices=found)
+
+
+def ranks_of(record: StudyRecord, folder: Path, say: Say) -> Mapping[str, NDArray[np.float64]] | None:
+    """Reciprocal ranks of the current replicates, by arm; None where a file of them cannot be read."""
+    try:
+        return reciprocal_ranks(folder, _ranked(record))
+    except WorldError as error:
+        say(f"no decisions: {error}")
+        return None
+
+
+def slices_of(record: StudyRecord, folder: Path, say: Say) -> tuple[SliceRecord, ...]:
+    """Test MRR by relation category and by relation, over the seeds of each arm."""
+    replicates = list(_ranked(record))
+    if not replicates:
+        return ()
+    dataset = _dataset(record)
+    if dataset is None:
+        say(f"no slices: data set {record.dataset} is not here, or not the one of this study")
+        return ()
+    category, by_arm = categories(dataset), dict[str, list[Queries]]()
+    for replicate in replicates:
+        by_arm.setdefault(replicate.arm, []).append(_queries(folder / str(replicate.ranks_file)))
+    return tuple(
+        each
+        for arm, seeds in by_arm.items()
+        for each in (
+            *_slices(arm, "category", CATEGORIES, seeds, category),
+            *_slices(arm, "relation", dataset.relations, seeds, np.arange(dataset.num_relations)),
+        )
+    )
+
+
+def _ranked(record: StudyRecord) -> Iterator[ReplicateRecord]:
+    for arm in record.arms:
+        yield from (each for each in record.current_replicates(arm.name) if each.test_metrics and each.ranks_file)
+
+
+def _dataset(record: StudyRecord) -> Dataset | None:
+    """The data set of a study without fetching it."""
+    try:
+        found = load(record.dataset) if is_here(record.dataset) else None
+    except KgeError:
+        return None
+    return found if found is not None and found.fingerprint == record.passport.get("fingerprint") else None
+
+
+def _queries(path: Path) -> Queries:
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["relation", "side", "realistic"])
+    except (OSError, pa.ArrowException) as error:
+        raise WorldError(f"{path}: must be a file of ranks, got: {' '.join(str(error).split())}") from error
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _slices(
+    arm: str, by: str, names: Iterable[str], seeds: list[Queries], kind: NDArray[np.int64]
+) -> Iterator[SliceRecord]:
+    """One for each name and side that has a query; `kind` is the place of each relation's name."""
+    known = list(names)
+    for side in ("both", *(str(each) for each in Side)):
+        means, counts = _means(seeds, kind, side, size=len(known))
+        for place in np.flatnonzero(counts):
+            summary = stats.summarize([float(each) for each in means[:, place]])
+            assert summary.mean is not None
+            yield SliceRecord(
+                arm=arm,
+                by=by,
+                name=known[place],
+                side=side,
+                queries=int(counts[place]),
+                mrr=summary.mean,
+                std=summary.std,
+            )
+
+
+def _means(
+    seeds: list[Queries], kind: NDArray[np.int64], side: str, *, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean reciprocal rank by seed and name, and the number of queries of each name."""
+    means, counts = [], np.zeros(size, dtype=np.int64)
+    for queries in seeds:
+        chosen = slice(None) if side == "both" else queries["side"] == side
+        places = kind[queries["relation"][chosen]]
+        counts = np.bincount(places, minlength=size)
+        sums = np.bincount(places, weights=1 / queries["realistic"][chosen], minlength=size)
+        means.append(sums / np.maximum(counts, 1))
+    return np.stack(means), counts
