@@ -65,7 +65,9 @@ def _metrics_close(close: Close, kind: str, model: AbstractModel, peer: Any, gra
     ranks = rank(model, triples, filter_from(graph, filters), block_size=64)
     evaluator, found = _evaluate(peer, triples, [graph.split(each) for each in filters])
     for metric, value in metrics(ranks).items():
-        close(f"{metric}, {kind} scores", value, found[METRICS[metric]], tolerance=1e-6)
+        # Trained scores of float32 may differ in their last digit and change places, as one rank in a thousand does.
+        tolerance = 5e-5 if kind == "trained" else 1e-6
+        close(f"{metric}, {kind} scores", value, found[METRICS[metric]], tolerance=tolerance)
     for side in ranks if kind == "exact" else ():
         assert np.concatenate(evaluator.num_candidates[side.side]).tolist() == side.candidates.tolist()
         for which in ("optimistic", "realistic", "pessimistic"):
@@ -90,14 +92,32 @@ def test_scores_full_of_ties_are_ranked_alike(
     _metrics_close(close, "exact", model, peer, graph, split)
 
 
+TRAINED = {  # every model, every loss
+    "rescal": "sce_ls",
+    "tucker": "bce",
+    "distmult": "sce_bc",
+    "complex": "sce",
+    "cp": "ns",
+    "simple": "tans",
+    "conve": "bce",
+    "transe": "sans",
+    "rotate": "ns_freq",
+}
+SIZES = {"rotate": 2}  # of one complex number, PyKEEN's norm of the moduli is our sum of them
+
+
 @pytest.mark.parametrize("split", FILTERS)
-@pytest.mark.parametrize(("name", "loss"), [("complex", "sce"), ("transe", "sans"), ("tucker", "bce")])
+@pytest.mark.parametrize(("name", "loss"), [*TRAINED.items(), ("complex", "margin_ranking")])
 def test_a_checkpoint_is_ranked_alike(name: str, loss: str, split: str, tmp_path: Path, close: Close) -> None:
-    values = {"model.dim": 16, "training.batch_size": 128, "optimizer.name": "adam", "optimizer.lr": 0.01}
+    values = {"model.dim": SIZES.get(name, 16), "training.batch_size": 128}
+    values |= {f"model.{option}": value for option, value in EXACT.get(name, {}).items()}
+    values |= {"model.reciprocal": name == "conve", "optimizer.name": "adam", "optimizer.lr": 0.01}
     config = graphs.config(values, model=name, loss=loss, name="synthetic")
     assert len(list(fit(config, SYNTHETIC.sealed(), directory=tmp_path))) == config.training.max_epochs
     model, _ = load_model(tmp_path / BEST, SYNTHETIC)
-    _metrics_close(close, "trained", model, twins.twin(name, model), SYNTHETIC, split)
+    peer = twins.twin(name, model)
+    peer = twins.with_tails_exchanged(peer) if name == "simple" else peer
+    _metrics_close(close, "trained", model, peer, SYNTHETIC, split)
 
 
 def _free_scores(values: Tensor) -> tuple[AbstractModel, Any]:

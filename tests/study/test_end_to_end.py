@@ -162,7 +162,7 @@ def test_mlflow_has_every_run_and_the_model_of_every_arm_once(story: Story) -> N
     assert stages == {"study": 1, "arm": 2, "search": 4, "replicate": 2}
     assert {run.info.status for run in runs} == {"FINISHED"}
     best = [client.get_model_version_by_alias(f"lives.{arm}", "best") for arm in ARMS]
-    assert [(each.version, each.tags["source"]) for each in best] == [("1", "replicate 0")] * 2
+    assert [(int(each.version), each.tags["source"]) for each in best] == [(1, "replicate 0")] * 2
 
 
 def test_the_report_is_written_and_status_tells_the_end(story: Story) -> None:
