@@ -17,7 +17,17 @@ import click
 from kge import console
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
-from study.cluster_commands import JOB_SERVER, Errand, is_job_server, logs, no_wait_option, resumption, send, submit
+from study.cluster_commands import (
+    JOB_SERVER,
+    Errand,
+    is_job_server,
+    logs,
+    no_wait_option,
+    resumption,
+    send,
+    submit,
+    with_code_option,
+)
 from study.errors import StudyError, UserError
 
 if TYPE_CHECKING:
@@ -140,16 +150,8 @@ def run(file: str, name: str | None, home: Path | None, database: str | None, ad
 )
 @_plain
 @no_wait_option
-def resume(
-    name_or_file: str,
-    amend: bool,
-    reopen: bool,
-    home: Path | None,
-    database: str | None,
-    address: str,
-    plain: bool,
-    no_wait: bool,
-) -> int:
+@with_code_option
+def resume(name_or_file: str, home: Path | None, database: str | None, address: str, **flags: bool) -> int:
     """Go on with a study that was interrupted, from where it is.
 
     Its file must say what it said, or come with --amend: a larger budget, more replicates, further arms, other
@@ -159,15 +161,16 @@ def resume(
     from study.revision import Revision
     from study.site import site
 
-    if reopen and not amend:
+    if flags["reopen"] and not flags["amend"]:
         raise click.UsageError("--reopen: must come with --amend")
     file = Path(name_or_file) if Path(name_or_file).is_file() else None
     if is_job_server(address):
-        flags = [flag for flag, is_on in (("--amend", amend), ("--reopen", reopen)) if is_on]
-        return send(resumption(name_or_file, file, flags), address, home, database, wait=not no_wait)
+        errand = resumption(name_or_file, file, [f"--{each}" for each in ("amend", "reopen") if flags[each]])
+        wait, with_code = not flags["no_wait"], flags["with_code"]
+        return send(errand, address, home=home, database=database, with_code=with_code, wait=wait)
     where = site(load_study(file).name if file else name_or_file, home=home, database=database)
-    revision = Revision(file=file, amend=amend, reopen=reopen)
-    return _resume(where, revision, home, database, address=address, plain=plain, search=True)
+    revision = Revision(file=file, amend=flags["amend"], reopen=flags["reopen"])
+    return _resume(where, revision, home, database, address=address, plain=flags["plain"], search=True)
 
 
 @study.command()
@@ -193,7 +196,7 @@ def stop(name: str, timeout: float, home: Path | None, database: str | None, add
 
     if address is not None:
         errand = Errand(study=name, arguments=["stop", name, "--timeout", f"{timeout:g}"])
-        return send(errand, address, home, database)
+        return send(errand, address, home=home, database=database)
 
     from study.lease import stop_driver
     from study.site import site
@@ -214,7 +217,7 @@ def status(name: str, home: Path | None, database: str | None, address: str | No
     from contextlib import closing
 
     if address is not None:
-        return send(Errand(study=name, arguments=["status", name]), address, home, database)
+        return send(Errand(study=name, arguments=["status", name]), address, home=home, database=database)
 
     from study.history import study_record
     from study.site import site

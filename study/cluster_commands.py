@@ -17,6 +17,9 @@ INTERRUPTED = 130
 
 _address_option = click.option("--address", required=True, help=f"{JOB_SERVER}.")
 no_wait_option = click.option("--no-wait", is_flag=True, help="Leave the job to itself once it is submitted.")
+with_code_option = click.option(
+    "--with-code", is_flag=True, help="Send this program along, for a cluster where it is not installed."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Errand:
 @click.option("--home", help="On the cluster: the folder of studies (default: KGE_STUDY_HOME there, else ~/kge-study).")
 @click.option("--database", help="URL of a database, without a password (default: KGE_STUDY_DATABASE there).")
 @no_wait_option
-@click.option("--with-code", is_flag=True, help="Send this program along, for a cluster where it is not installed.")
+@with_code_option
 def submit(
     file: str, name: str | None, address: str, home: str | None, database: str | None, no_wait: bool, with_code: bool
 ) -> int:
@@ -84,13 +87,21 @@ def resumption(name_or_file: str, file: Path | None, flags: list[str]) -> Errand
     )
 
 
-def send(errand: Errand, address: str, home: Path | None, database: str | None, *, wait: bool = True) -> int:
+def send(
+    errand: Errand,
+    address: str,
+    *,
+    home: Path | None,
+    database: str | None,
+    with_code: bool = False,
+    wait: bool = True,
+) -> int:
     """Run an errand on the terms of the study's last job, but for what is given; its exit code."""
     from study.cluster import DRIVING, Jobs, Terms
 
     jobs, study = Jobs(address), errand.study
-    terms = jobs.terms(study).but(Terms(home=str(home) if home else None, database=database))
-    job = jobs.submit(errand.arguments, study=study, terms=terms, file=errand.file)
+    given = Terms(home=str(home) if home else None, database=database, with_code=with_code)
+    job = jobs.submit(errand.arguments, study=study, terms=jobs.terms(study).but(given), file=errand.file)
     if errand.arguments[0] in DRIVING:
         return _accompany(jobs, job, study, address, wait=wait)
     return _follow(jobs, job, study, address)

@@ -132,6 +132,7 @@ class Resources:
     gpus_per_trial: float = 0.0
     custom: dict[str, float] = field(default_factory=dict)  # as the nodes of a cluster name them
     max_concurrent: int | None = None
+    max_concurrent_per_arm: int | None = None  # of the search
 
     def __post_init__(self) -> None:
         for name, amount in self.custom.items():
@@ -139,8 +140,9 @@ class Resources:
             require(amount > 0, f"resources.custom.{name}", "> 0", amount)
         require(self.cpus_per_trial > 0, "resources.cpus_per_trial", "> 0", self.cpus_per_trial)
         require(self.gpus_per_trial >= 0, "resources.gpus_per_trial", ">= 0", self.gpus_per_trial)
-        limit = self.max_concurrent
-        require(limit is None or limit >= 1, "resources.max_concurrent", ">= 1 or null", limit)
+        for key in ("max_concurrent", "max_concurrent_per_arm"):
+            limit = getattr(self, key)
+            require(limit is None or limit >= 1, f"resources.{key}", ">= 1 or null", limit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,7 @@ class Cluster:
             return
         if "://" in self._address:
             raise UserError(
-                f"--address: must be auto or HOST:PORT, got {self._address!r}; `study submit` takes that of a job server"
+                f"--address: must be auto or HOST:PORT, got {self._address!r}; `study submit` takes a job server"
             )
         self._open = ExitStack()
         scratch = self._open.enter_context(_scratch_folder())

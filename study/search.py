@@ -96,6 +96,7 @@ class SearchWork:
         self._spaces = spaces
         self._ledger = ledger
         self._listen = listen
+        self._most_at_once = config.resources.max_concurrent_per_arm
         self._log = AttemptLog(store, study=study, stage=STAGE)
         self._arms = {arm: _Arm(arm, config) for arm in spaces}
         self._starts: dict[str, int] = {}  # by arm, the trial of its source
@@ -117,7 +118,7 @@ class SearchWork:
         if self._waiting:
             return self._issue(*self._waiting.popleft())
         arm = self._next_arm()
-        if arm is None:
+        if arm is None or self._is_full(arm):
             return None
         most = int(self._ledger.remaining(arm)) if self._ledger.unit == "epochs" else None
         suggestion = self._optuna.ask(arm, most=most, source=self._starts.get(arm))
@@ -197,6 +198,11 @@ class SearchWork:
             best = best_trial(self._optuna.trials(source)) if source is not None else None
             self._begin(name, best.number if best else None)
         return name
+
+    def _is_full(self, name: str) -> bool:
+        """Whether an arm has all the trials at once that it may; its turn is waited for, so that arms stay abreast."""
+        limit = self._most_at_once
+        return limit is not None and self._arms[name].states[TrialState.RUNNING] >= limit
 
     def _begin(self, name: str, start: int | None) -> None:
         """Charge an arm for the trial of its source that it starts from, or for its checkpoint."""

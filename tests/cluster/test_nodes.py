@@ -1,32 +1,26 @@
-"""A study on a Ray cluster of several nodes on this machine: one node is lost in the middle, another joins.
+"""A submitted study: its client is killed, a third node joins, another is lost, the study is stopped and resumed.
 
-The head takes no trials. Each node is a raylet with workers of its own, so what is killed with it is what a
-machine would take with it; the file system is shared, as the checkpoints of a study must be.
+Everything is said from other shells than the one that submitted it, which has nothing but the address.
 """
 
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ray.cluster_utils import Cluster
 
-from study.database import sqlite_url
-from study.history import study_record
-from study.records import FailureClass, StudyRecord, TrialState
-from study.store import AttemptRecord, Store
+from study.records import StudyRecord, TrialState
+from study.store import AttemptRecord
+from tests.cluster.nodes import PATIENCE, Nodes, cluster
+from tests.study.front_door import Driver, Home, is_lost
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-EPOCHS, TRIALS = 12, 3
+EPOCHS, TRIALS = 12, 4
 ARMS = ("complex.sce", "distmult.sce")
 FILE = f"""\
 name: nodes
@@ -36,81 +30,107 @@ arms: {{models: [complex, distmult], losses: [sce]}}
 budget: {{trials: {TRIALS}}}
 search: {{random_trials: {TRIALS}}}
 replicates: 1
-fixed: {{training.max_epochs: {EPOCHS}, model.dim: 128, training.batch_size: 128, validation.every: 1,
+resources: {{cpus_per_trial: 0.5, custom: {{berth: 1}}}}
+fixed: {{training.max_epochs: {EPOCHS}, model.dim: 256, training.batch_size: 32, validation.every: 1,
         early_stopping.patience: null}}
 """
-PATIENCE = 240.0  # seconds; a machine may be busy
+BERTH = '--resources={"berth": 1}'  # room for one trial, whatever processors there are
 
 
-@dataclass(frozen=True)
+@dataclass
 class Story:
-    """The study at its end, and what its driver said."""
+    """What each command said, and the study at its end."""
 
-    record: StudyRecord
-    attempts: list[AttemptRecord]
-    code: int
-    said: str
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with (
-        tempfile.TemporaryDirectory(prefix="kn-", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("RAY_TMPDIR", folder)  # where its address is noted, too: no other program is to find this cluster
-        Path(folder, "ray").mkdir()
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        try:
-            yield nodes
-        finally:
-            nodes.shutdown()
+    said: dict[str, tuple[int, str]] = field(default_factory=dict)
+    running: int = 0  # trials at once after a third node had joined
+    record: StudyRecord | None = None
+    attempts: list[AttemptRecord] = field(default_factory=list)
 
 
 @pytest.fixture(scope="module")
-def story(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    home = tmp_path_factory.mktemp("home")
-    url = sqlite_url(home / "nodes" / "study.db")
-    file, output = home / "nodes.yaml", home / "output"
-    file.write_text(FILE)
-    first = cluster.add_node(num_cpus=1)
-    cluster.add_node(num_cpus=1)
-    command = [sys.executable, "-m", "study.cli", "run", str(file), "--home", str(home), "--address", cluster.address]
-    with output.open("w") as stream:
-        driver = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
-    try:
-        until((home / "nodes" / "study.db").exists, driver, output)
-        with closing(Store(url)) as store:
-            until(lambda: len(store.measurements("nodes", "search")) >= 4, driver, output)
-            cluster.remove_node(first, allow_graceful=False)
-            until(lambda: any(map(is_lost, store.attempts("nodes", "search"))), driver, output)
-            cluster.add_node(num_cpus=1)
-            code = driver.wait(PATIENCE)
-            yield Story(study_record(url, "nodes"), store.attempts("nodes", "search"), code, output.read_text())
-    finally:
-        if driver.poll() is None:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
+def nodes() -> Iterator[Nodes]:
+    with cluster(RAY_AUTH_MODE="disabled") as found:
+        yield found
 
 
-def until(happened: Callable[[], object], driver: "subprocess.Popen[bytes]", output: Path) -> None:
+@pytest.fixture(scope="module")
+def story(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("home")
+    home, told = Home(folder, "nodes"), Story()
+    (folder / "nodes.yaml").write_text(FILE)
+    first, _ = nodes.add(BERTH), nodes.add(BERTH)
+    until(lambda: nodes.joined() == 3, nodes, folder)
+    client = shell(nodes, folder, "submit", str(folder / "nodes.yaml"), "--home", str(folder), "--with-code")
+    until(lambda: home.charged() >= 4, nodes, folder, living=client)
+    client.kill_all()
+
+    told.said["status"] = finished(shell(nodes, folder, "status", "nodes"))
+    nodes.add(BERTH)
+    until(lambda: running(home) == 3, nodes, folder)
+    told.running = 3
+    nodes.kill(first)
+    until(lambda: any(map(is_lost, home.attempts())), nodes, folder)
+    told.said["stop"] = finished(shell(nodes, folder, "stop", "nodes"))
+    told.said["stopped"] = finished(shell(nodes, folder, "logs", "nodes"))
+    told.said["resume"] = finished(shell(nodes, folder, "resume", "nodes", "--no-wait"))
+    told.said["logs"] = finished(shell(nodes, folder, "logs", "nodes"))
+    told.record, told.attempts = home.record(), home.attempts()
+    return told
+
+
+def shell(nodes: Nodes, folder: Path, *arguments: str) -> Driver:
+    """A command in a shell that knows the job server and nothing else."""
+    count = len(list(folder.glob("said-*")))
+    command = [sys.executable, "-m", "study.cli", *arguments, "--address", nodes.jobs]
+    return Driver(command, os.environ, folder / f"said-{count}")
+
+
+def finished(command: Driver) -> tuple[int, str]:
+    return command.wait(PATIENCE), command.said()
+
+
+def until(happened: Callable[[], object], nodes: Nodes, folder: Path, *, living: Driver | None = None) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happened():
-        assert driver.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
+        said = "\n".join(file.read_text() for file in sorted(folder.glob("said-*")))
+        assert living is None or living.poll() is None, said
+        assert time.monotonic() < deadline, said + nodes.log()
         time.sleep(0.1)
 
 
-def is_lost(attempt: AttemptRecord) -> bool:
-    return attempt.outcome is not None and attempt.outcome.failure is FailureClass.INFRASTRUCTURE
+def running(home: Home) -> int:
+    """Trials that have a worker: each was begun, has not ended, and has been measured since."""
+    rows = home.rows(
+        """SELECT DISTINCT a.arm, a.trial FROM kge_attempts a JOIN kge_charges c
+        ON c.arm = a.arm AND c.stage = a.stage AND c.trial = a.trial AND c.time > a.started WHERE a.ended IS NULL"""
+    )
+    return len(rows)
 
 
-def test_a_study_outlives_a_node(story: Story) -> None:
-    assert story.code == 0, story.said
+def test_what_the_shells_are_told(story: Story) -> None:
+    assert {what: code for what, (code, _) in story.said.items()} == {
+        "status": 0,
+        "stop": 0,
+        "stopped": 130,
+        "resume": 0,
+        "logs": 0,
+    }
+    assert "trials" in story.said["status"][1]
+    assert "has ended" in story.said["stop"][1]
+    assert "interrupted: `study resume nodes" in story.said["stopped"][1]
+    assert "nodes/report/index.html" in story.said["logs"][1]
+
+
+def test_a_study_outlives_its_client_and_a_node(story: Story) -> None:
     assert any(map(is_lost, story.attempts))
 
 
+def test_nodes_that_join_are_made_use_of(story: Story) -> None:
+    assert story.running == 3
+
+
 def test_it_ends_with_exactly_the_budgeted_trials_and_every_epoch_charged_once(story: Story) -> None:
+    assert story.record is not None
     trials = story.record.trials
     assert Counter(trial.arm for trial in trials) == dict.fromkeys(ARMS, TRIALS)
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
@@ -119,7 +139,14 @@ def test_it_ends_with_exactly_the_budgeted_trials_and_every_epoch_charged_once(s
 
 
 def test_replicates_are_tested(story: Story) -> None:
+    assert story.record is not None
     assert [(each.arm, each.state) for each in story.record.replicate_records] == [
         (arm, TrialState.COMPLETE) for arm in ARMS
     ]
     assert all(each.test_metrics for each in story.record.replicate_records)
+
+
+def test_the_record_knows_the_nodes(story: Story) -> None:
+    assert story.record is not None
+    assert story.record.environment["nodes"] == "1 x (0 CPU), 2 x (1 CPU, 1 berth)"
+    assert story.record.environment["git commit"]  # of the program that was sent along

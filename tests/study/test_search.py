@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from study.arms import Arms, Search
 from study.attempts import MAX_LOSSES
 from study.budget import Ledger, amount
-from study.config import StudyConfig
+from study.config import Resources, StudyConfig
 from study.database import sqlite_url
 from study.failures import stops
 from study.history import trial_records
@@ -517,3 +517,11 @@ def test_the_times_of_a_trial_are_those_of_its_attempts(tmp_path: Path) -> None:
         attempt = attempts[trial.arm, trial.number]
         assert (trial.started, trial.ended) == (attempt.started, attempt.ended)
         assert before <= (trial.started or 0) <= (trial.ended or 0) <= time.time()
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_no_arm_has_more_trials_at_once_than_it_may(tmp_path: Path, limit: int) -> None:
+    home = Home(tmp_path, replace(STUDY, resources=Resources(max_concurrent_per_arm=limit)))
+    home.drive(Cluster(random.Random(0), width=100))
+    assert max(said.running for said in home.heard if said.stage == "search") == limit
+    assert_whole(home)

@@ -215,7 +215,7 @@ def test_an_amended_study_keeps_what_was_said_before() -> None:
 def test_a_stopped_arm_says_why() -> None:
     stop = ArmStop(arm="transe.sce", errors=3, reason="ZeroDivisionError: division by zero (sce.py:41)")
     plan = by_name(project(replace(factory.finished(), stops=(stop,))))
-    assert plan["transe.sce"].tags["stopped"] == stop.reason
+    assert plan["transe.sce"].tags["stopped"] == stop.said
     assert "stopped" not in plan["complex.sce"].tags
 
 

@@ -1,0 +1,100 @@
+"""What is refused before anything is sent to a cluster, what a trial may ask of it, and the manifest for Kubernetes."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from study import cli
+from study.config import parse_study
+from study.errors import StudyFileError
+from tests.cluster.nodes import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = """\
+name: small
+dataset: synthetic
+arms: {models: [complex], losses: [sce]}
+budget: {trials: 2}
+search: {random_trials: 2}
+"""
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """A command's exit code and its one line."""
+    monkeypatch.setattr(sys, "argv", ["study", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert isinstance(left.value.code, int)
+    return left.value.code, line
+
+
+@pytest.mark.parametrize("command", [("submit", "demo"), ("logs", "demo"), ("status", "demo"), ("stop", "demo")])
+def test_the_address_must_be_that_of_a_job_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    code, line = refused(monkeypatch, capsys, *command, "--address", "head:8265")
+    assert code == 2
+    assert line == "error: --address: must be that of a job server such as http://head:8265, got 'head:8265'\n"
+
+
+@pytest.mark.parametrize("command", [("submit", "demo"), ("resume", "demo"), ("logs", "demo")])
+def test_a_job_server_that_does_not_answer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")  # Ray would rather go there
+    address = f"http://127.0.0.1:{free_port()}"
+    code, line = refused(monkeypatch, capsys, *command, "--address", address)
+    assert code == 1
+    assert line.startswith(f"error: job server {address}: must answer, got ConnectionError: ")
+
+
+def test_no_password_is_sent_to_where_all_users_would_read_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql+psycopg://study:hunter2@db/study"
+    code, line = refused(monkeypatch, capsys, "submit", "demo", "--address", "http://head:8265", "--database", url)
+    assert code == 2
+    assert line.startswith("error: --database: must hold no password")
+    assert "hunter2" not in line
+
+
+def test_a_study_is_not_run_at_a_job_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    home = ("--home", str(tmp_path))
+    code, line = refused(monkeypatch, capsys, "run", "demo", "--address", "http://head:8265", *home)
+    assert code == 2
+    assert "`study submit` takes a job server" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_may_ask_for_what_nodes_offer_under_a_name() -> None:
+    config = parse_study(f'{FILE}resources: {{custom: {{"accelerator_type:H100": 0.1}}}}', "small.yaml")
+    assert config.resources.custom == {"accelerator_type:H100": 0.1}
+
+
+@pytest.mark.parametrize(("name", "amount"), [("GPU", 1), ("memory", 1), ("berth", 0), ("berth", -1)])
+def test_what_has_a_key_of_its_own_or_is_nothing_is_refused(name: str, amount: float) -> None:
+    with pytest.raises(StudyFileError, match=rf"small.yaml:6: resources.custom.{name}: must be "):
+        parse_study(f"{FILE}resources: {{custom: {{{name}: {amount}}}}}", "small.yaml")
+
+
+def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_password() -> None:
+    cluster: dict[str, Any] = YAML(typ="safe").load(ROOT / "docs" / "kuberay.yaml")
+    assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
+    spec = cluster["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    assert f"ray=={spec['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
+    head, *workers = (group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]))
+    for pod in (head, *workers):
+        assert pod["volumes"][0]["persistentVolumeClaim"]
+        assert [mount["name"] for mount in pod["containers"][0]["volumeMounts"]] == ["data"]
+        assert pod["securityContext"]["runAsNonRoot"]
+    assert "PGPASSWORD" in json.dumps(head)
+    assert "PGPASSWORD" not in json.dumps(workers)
