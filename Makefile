@@ -22,7 +22,7 @@ help:
 	@echo "make check        set-up and everything CI runs"
 	@echo "make test-slow    set-up and the tests that take minutes"
 	@echo "make test-crash   set-up, then kills studies and their servers at dozens of moments"
-	@echo "make test-cluster set-up, then a study on several Ray nodes, one of which is lost"
+	@echo "make test-cluster set-up, then studies on several Ray nodes: one joins, one is lost, a token is asked for"
 	@echo "make test-docker  set-up, then the service of docker/ under Compose: built, run, broken, repaired"
 	@echo "make test-peer    PyKEEN in an environment of its own, then our models, losses and ranks against its"
 	@echo "make format       set-up, then ruff's fixes and formatting, in place"

@@ -97,7 +97,9 @@ class Case:
                 store=store,
                 arms=arms,
                 spaces={self.arm: self.space},
-                ledger=Ledger.over(cards=[self.space.card()], budget=Cost(trials=trials), unit="trials"),
+                ledger=Ledger.over(
+                    cards=[self.space.card()], budget=Cost(trials=trials), unit="trials", generations={}
+                ),
                 config=self.config,
                 listen=lambda _: None,
             )

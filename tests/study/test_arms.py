@@ -186,7 +186,7 @@ def test_what_is_told_is_what_is_read(url: str, open_arms: Open) -> None:
         (Outcome(state=TrialState.FAIL, failure=FailureClass.MEMORY, reason="out of memory"), None),
     ]
     for outcome, best in outcomes:
-        number, params, seed, epochs = arms.ask(ARM, most=2)
+        number, params, seed, epochs, source = arms.ask(ARM, most=2, source=7)
         for epoch, mrr in ((1, 0.1), (2, 0.2)):
             assert arms.report(ARM, number, epoch, mrr)
         arms.tell(ARM, number, outcome, best)
@@ -195,6 +195,7 @@ def test_what_is_told_is_what_is_read(url: str, open_arms: Open) -> None:
         assert (record.best_mrr, record.best_epoch) == (best or (None, None))
         assert (dict(record.params), record.seed, record.number) == (params, seed, number)
         assert record.epochs == epochs == 2, "less than its own three"
+        assert record.source == source == 7
         assert record.started is not None
         assert record.ended is not None
         assert record.started <= record.ended
