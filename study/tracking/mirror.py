@@ -26,7 +26,7 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402  (reads the environment when imported)
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag  # noqa: E402  (reads the environment when imported)
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests import RequestException  # noqa: E402
@@ -37,6 +37,7 @@ from study.records import StudyRecord  # noqa: E402
 from study.tracking.models import ModelSender, is_sent  # noqa: E402
 from study.tracking.points import Point  # noqa: E402
 from study.tracking.projection import DesiredRun, Plan, project  # noqa: E402
+from study.tracking.views import views  # noqa: E402
 
 KEY = "kge.key"
 CREATED = "kge.created"
@@ -88,7 +89,9 @@ def sync(
     plan = project(record)
     try:
         client = _client(uri)
-        return _send(client, plan, _experiment(client, plan.experiment, uri, artifacts), report, checkpoints)
+        experiment = _experiment(client, plan.experiment, uri, artifacts)
+        _show(client, experiment, views(record.created))
+        return _send(client, plan, experiment.experiment_id, report, checkpoints)
     except _TROUBLE as error:
         raise WorldError(f"tracking at {without_password(uri)}: must answer, got: {_one_line(error)}") from error
 
@@ -205,18 +208,25 @@ class _Sender:
         return info.status != run.status or run.end is not None
 
 
-def _experiment(client: MlflowClient, name: str, uri: str, artifacts: Path) -> str:
-    """The id of the study's experiment, made if there is none."""
+def _experiment(client: MlflowClient, name: str, uri: str, artifacts: Path) -> Experiment:
+    """The study's experiment, made if there is none."""
     found = client.get_experiment_by_name(name)
     if found is None:
         location = None if uri.startswith("http") else f"{artifacts.resolve().as_uri()}/{name}"
-        return client.create_experiment(name, artifact_location=location)
+        return client.get_experiment(client.create_experiment(name, artifact_location=location))
     if found.lifecycle_stage != "active":
         raise WorldError(
             f"tracking at {without_password(uri)}: experiment {name!r} must not be deleted "
             f"(`mlflow experiments restore -x {found.experiment_id}` brings it back, `mlflow gc` removes it for good)"
         )
-    return str(found.experiment_id)
+    return found
+
+
+def _show(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str]) -> None:
+    """Send the views that are not there; one that a user has changed stays as it is."""
+    for name, value in tags.items():
+        if name not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, name, value)
 
 
 def _held(client: MlflowClient, experiment: str, created: str) -> dict[str, Run]:
