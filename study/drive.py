@@ -19,7 +19,7 @@ from kge.data import passport
 from kge.fitting import Evaluation
 from study.arms import Arms, Search
 from study.budget import Ledger
-from study.config import Resources, StudyConfig, parse_study
+from study.config import StudyConfig, parse_study
 from study.environment import environment
 from study.errors import StudyExistsError, UserError, WorldError
 from study.evidence import write_report
@@ -36,7 +36,7 @@ from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import priced, rank_test_split
+from study.trial import priced, rank_test_split, same_dataset
 from study.work import ArmProgress, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
@@ -58,7 +58,7 @@ def run(config: StudyConfig, site: Site, *, address: str, audience: Audience) ->
         raise StudyExistsError(f"study {site.name!r} exists; `study resume {site.name}` continues it")
     registration = declare(config, site.name)
     stop = Stop()
-    with stopping(stop), Cluster(address=address, slots=slots(config.resources), stop=stop) as cluster:
+    with stopping(stop), Cluster(address=address, slots=Slots.of(config.resources), stop=stop) as cluster:
         cluster.connect()  # the last thing that can refuse the study before anything is written
         registration = replace(registration, environment={**registration.environment, **cluster.facts()})
         site.folder.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,10 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
     with closing(site.open()) as store:
         launched = store.registration(site.name)
         with stopping(stop), driving(site, store, stop):
-            _check_dataset(launched)
+            same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             resources = parse_study(registration.spec, f"study {site.name}").resources
-            with Cluster(address=address, slots=slots(resources), stop=stop) as cluster:
+            with Cluster(address=address, slots=Slots.of(resources), stop=stop) as cluster:
                 drive = Drive(site, store, registration, cluster, stop, audience)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 
@@ -101,16 +101,6 @@ def declare(config: StudyConfig, name: str) -> Registration:
         pruning=(config.pruning.min_epochs, config.pruning.reduction_factor) if config.pruning else None,
         environment=environment(),
         created=time.time(),
-    )
-
-
-def slots(resources: Resources) -> Slots:
-    """What a study file asks of a cluster for each trial."""
-    return Slots(
-        cpus=resources.cpus_per_trial,
-        gpus=resources.gpus_per_trial,
-        custom=resources.custom,
-        max_concurrent=resources.max_concurrent,
     )
 
 
@@ -248,7 +238,7 @@ class Drive:
     def _test(self) -> bool:
         folder, study = self._site.folder, self._study.name
         jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
-        device = slots(self._config.resources).device
+        device = Slots.of(self._config.resources).device
 
         def rank(job: TestJob) -> Evaluation:
             return rank_test_split(job.checkpoint, job.dataset, device=device)
@@ -286,12 +276,3 @@ class Drive:
             patience = MIRROR_PATIENCE if self._stop.reason is None else MIRROR_PATIENCE / 10
             if not mirror.finish(timeout=patience):
                 self._audience.say(f"MLflow is not up to date; `study sync {self._study.name}` sends the rest")
-
-
-def _check_dataset(registration: Registration) -> None:
-    found, declared = load(registration.dataset).fingerprint, registration.passport["fingerprint"]
-    if found != declared:
-        raise UserError(
-            f"data set {registration.dataset!r}: must be the one that the study began with"
-            f" (fingerprint {str(declared)[:12]}), got {found[:12]}"
-        )

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from kge.catalog import is_here, load
@@ -20,11 +18,12 @@ from kge.slices import CATEGORIES, categories
 from study import report, stats
 from study.errors import WorldError
 from study.importance import importances
-from study.ranks import reciprocal_ranks
+from study.ranks import read_columns, reciprocal_ranks
 from study.records import ReplicateRecord, SliceRecord, StudyRecord
 
 Say = Callable[[str], None]
 Queries = Mapping[str, NDArray[Any]]  # a column of a file of ranks
+_QUERY = ("relation", "side", "realistic")
 
 
 def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
@@ -54,7 +53,7 @@ def slices_of(record: StudyRecord, folder: Path, say: Say) -> tuple[SliceRecord,
         return ()
     category, by_arm = categories(dataset), dict[str, list[Queries]]()
     for replicate in replicates:
-        by_arm.setdefault(replicate.arm, []).append(_queries(folder / str(replicate.ranks_file)))
+        by_arm.setdefault(replicate.arm, []).append(read_columns(folder / str(replicate.ranks_file), _QUERY))
     return tuple(
         each
         for arm, seeds in by_arm.items()
@@ -77,14 +76,6 @@ def _dataset(record: StudyRecord) -> Dataset | None:
     except KgeError:
         return None
     return found if found is not None and found.fingerprint == record.passport.get("fingerprint") else None
-
-
-def _queries(path: Path) -> Queries:
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["relation", "side", "realistic"])
-    except (OSError, pa.ArrowException) as error:
-        raise WorldError(f"{path}: must be a file of ranks, got: {' '.join(str(error).split())}") from error
-    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _slices(

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kge.fitting import BEST, Evaluation
+from kge.fitting import Evaluation
 from kge.ranks_file import write_ranks
 from study.errors import UserError
+from study.layout import best_checkpoint, replicate_folder
 from study.records import Amendment, Opening, ReplicateRecord, Selection, TrialState
-from study.replicate import replicate_folder
 from study.store import Store
 
 
@@ -44,7 +44,7 @@ def untested(store: Store, *, study: str, folder: Path, selections: Iterable[Sel
         TestJob(
             replicate=record,
             dataset=str(selection.config["dataset"]),
-            checkpoint=replicate_folder(folder, record.arm, record.index) / BEST,
+            checkpoint=folder / best_checkpoint(replicate_folder(record.arm, record.index)),
         )
         for selection in selections
         for record in _trained(replicates, selection)

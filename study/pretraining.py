@@ -29,11 +29,6 @@ def best_trial(trials: Iterable[TrialRecord]) -> TrialRecord | None:
     return max((trial for trial in trials if trial.is_selectable), key=_rank, default=None)
 
 
-def trial_checkpoint(arm: str, number: int) -> str:
-    """Where a trial keeps its best tables, relative to the study's folder."""
-    return f"trials/{arm}/{number}/best.pt"
-
-
 def begin(ledger: Ledger, arm: Arm, cost: Cost | None) -> ArmStop | None:
     """Charge an arm for what it starts from (None: there is nothing); why it gets no trials, when this is so."""
     if cost is None:

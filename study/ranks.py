@@ -6,6 +6,7 @@ counts once, with the mean of both. The triples of all files are brought into on
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,13 +35,18 @@ def reciprocal_ranks(folder: Path, replicates: Iterable[ReplicateRecord]) -> Map
     return {arm: np.stack(scores) for arm, scores in rows.items()}
 
 
-def _read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The distinct triples, in order, and the mean reciprocal rank of each over its queries."""
+def read_columns(path: Path, columns: Iterable[str]) -> Mapping[str, NDArray[Any]]:
+    """Columns of a file of ranks, a row a query; WorldError when it is none."""
     try:
-        table = pyarrow.parquet.read_table(path, columns=[*_TRIPLE, "realistic"])
+        table = pyarrow.parquet.read_table(path, columns=list(columns))
     except (OSError, pa.ArrowException) as error:
         raise WorldError(f"{path}: must be a file of ranks, got: {' '.join(str(error).split())}") from error
-    queries = np.stack([table[name].to_numpy() for name in _TRIPLE])
-    triples, places = np.unique(queries, axis=1, return_inverse=True)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The distinct triples, in order, and the mean reciprocal rank of each over its queries."""
+    table = read_columns(path, (*_TRIPLE, "realistic"))
+    triples, places = np.unique(np.stack([table[name] for name in _TRIPLE]), axis=1, return_inverse=True)
     counts = np.bincount(places)
-    return triples, np.bincount(places, weights=1 / table["realistic"].to_numpy()) / counts
+    return triples, np.bincount(places, weights=1 / table["realistic"]) / counts

@@ -19,21 +19,19 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from kge.catalog import load
 from kge.data import Dataset
 from kge.documents import unknown
 from study.config import parse_study
 from study.environment import environment
 from study.errors import UserError
 from study.history import curves_by_trial, study_record
-from study.pretraining import trial_checkpoint
-from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord, Value
-from study.replicate import STAGE, replicate_checkpoint
+from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord
+from study.replicate import STAGE, replicate_config
 from study.runner import Slots
 from study.site import Site
 from study.space import Space
 from study.store import Store
-from study.trial import run_attempt
+from study.trial import run_attempt, same_dataset
 
 _OWN_FAULT = (FailureClass.DIVERGENCE, FailureClass.BUG)
 
@@ -71,8 +69,8 @@ def again(
     with closing(site.open()) as store:
         record = study_record(site.database, site.name)
         recorded = recorded_replicate(record, store, named) if is_replicate else recorded_trial(record, named)
-    slots = _slots(record)
-    dataset = _dataset(record)
+    slots = Slots.of(parse_study(record.spec, f"study {record.name}").resources)
+    dataset = same_dataset(record.dataset, record.passport).sealed()
     device = _checked(device or slots.device)
     torch.set_num_threads(slots.threads)
     say(f"{recorded.name} again, on {device} (threads: {slots.threads}), as far as the record goes")
@@ -102,16 +100,11 @@ def recorded_trial(record: StudyRecord, named: str) -> Recorded:
     if not trial.curve and failure is None:
         raise UserError(f"trial: must have been validated, {named} was not ({trial.reason})")
     space = Space.of(arm, next(card for card in record.spaces if card.arm == arm.name))
-    decided: dict[str, Value] = {}
-    if 0 < trial.epochs < space.epochs(dict(trial.params)):
-        decided["training.stop_epoch"] = trial.epochs
-    if arm.source is not None and trial.source is not None:
-        decided["pretrain.checkpoint"] = trial_checkpoint(arm.source, trial.source)
     return Recorded(
         name=f"trial {named}",
         arm=arm.name,
         number=number,
-        config=space.config({**dict(trial.params), **decided}, trial.seed),
+        config=space.trial_config(dict(trial.params), trial.seed, epochs=trial.epochs, source=trial.source),
         curve=trial.curve,
         failure=failure,
     )
@@ -128,10 +121,9 @@ def recorded_replicate(record: StudyRecord, store: Store, named: str) -> Recorde
     curve = curves_by_trial(store.measurements(record.name, STAGE)).get((arm.name, index), ())
     if not mine[place].state.is_final or not curve:
         raise UserError(f"replicate: must have ended with a validation, {named} has not")
-    config = {**selection.config, "seed": mine[place].seed}
-    if arm.source is not None:
-        start = _replicates(record, arm.source)[place]
-        config["pretrain"] = {"checkpoint": replicate_checkpoint(start.arm, start.index)}
+    start = _replicates(record, arm.source)[place] if arm.source is not None else None
+    source = (start.arm, start.index) if start is not None else None
+    config = replicate_config(selection, seed=mine[place].seed, source=source)
     return Recorded(
         name=f"replicate {named}", arm=arm.name, number=index, config=config, curve=tuple(curve), failure=None
     )
@@ -208,19 +200,6 @@ def _replicates(record: StudyRecord, arm: str) -> list[ReplicateRecord]:
 
 def _values(measurement: Measurement) -> tuple[object, ...]:
     return measurement.mrr, measurement.loss, sorted(measurement.metrics)
-
-
-def _slots(record: StudyRecord) -> Slots:
-    resources = parse_study(record.spec, f"study {record.name}").resources
-    return Slots(cpus=resources.cpus_per_trial, gpus=resources.gpus_per_trial)
-
-
-def _dataset(record: StudyRecord) -> Dataset:
-    dataset, began = load(record.dataset).sealed(), record.passport["fingerprint"]
-    if dataset.fingerprint != began:
-        must = f"must be the one that the study began with (fingerprint {str(began)[:12]})"
-        raise UserError(f"data set {record.dataset!r}: {must}, got {dataset.fingerprint[:12]}")
-    return dataset
 
 
 def _checked(device: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from study.attempts import AttemptLog
 from study.history import best_of, curves_by_trial
+from study.layout import best_checkpoint, replicate_folder
 from study.records import Assignment, Cost, FailureClass, Measurement, Outcome, ReplicateRecord, Selection, TrialState
 from study.seeds import training_seed
 from study.store import Store
@@ -81,7 +82,7 @@ class ReplicateWork:
             attempt=self._log.begin(arm, index),
             config=self._log.fitted(arm, index, self._config(record)),
             folder=str(self._folder),
-            directory=str(replicate_folder(self._folder, arm, index)),
+            directory=str(self._directory(arm, index)),
         )
         self._tell(arm)
         return assignment
@@ -110,13 +111,13 @@ class ReplicateWork:
             if (record.arm, record.index) not in self._records and not record.state.is_final:
                 ended = replace(record, state=TrialState.FAIL, reason="superseded: another trial was selected")
                 self._store.record_replicate(self._study, ended)
-                forget(replicate_folder(self._folder, record.arm, record.index))
+                forget(self._directory(record.arm, record.index))
 
     def _recover(self) -> None:
         self._log.interrupt()
         for (arm, index), record in self._records.items():
             if record.state.is_final:
-                forget(replicate_folder(self._folder, arm, index))  # the last driver may have died before it did
+                forget(self._directory(arm, index))  # the last driver may have died before it did
             else:
                 self._resolve(arm, index)
         for arm in self._selections:
@@ -138,9 +139,11 @@ class ReplicateWork:
         return source is None or self._records[source].state.is_final
 
     def _config(self, record: ReplicateRecord) -> Mapping[str, object]:
-        config = {**self._selections[record.arm].config, "seed": record.seed}
         source = self._sources.get((record.arm, record.index))
-        return config if source is None else config | {"pretrain": {"checkpoint": replicate_checkpoint(*source)}}
+        return replicate_config(self._selections[record.arm], seed=record.seed, source=source)
+
+    def _directory(self, arm: str, index: int) -> Path:
+        return self._folder / replicate_folder(arm, index)
 
     def _settle(self, arm: str, index: int, outcome: Outcome) -> None:
         best = best_of(self._curves.get((arm, index), ()))
@@ -153,7 +156,7 @@ class ReplicateWork:
         )
         self._records[arm, index] = record
         self._store.record_replicate(self._study, record)
-        forget(replicate_folder(self._folder, arm, index))
+        forget(self._directory(arm, index))
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"replicate {index}: {outcome.state}, {found}, {outcome.reason}")
         if outcome.state is TrialState.FAIL:
@@ -182,19 +185,17 @@ class ReplicateWork:
         )
 
 
-def replicate_folder(folder: Path, arm: str, index: int) -> Path:
-    """Where a replicate keeps its checkpoints."""
-    return folder / "replicates" / arm / str(index)
+def replicate_config(selection: Selection, *, seed: int, source: Key | None) -> Mapping[str, object]:
+    """The selection with another seed, started from a replicate of another arm where there is a source."""
+    config = {**selection.config, "seed": seed}
+    if source is None:
+        return config
+    return config | {"pretrain": {"checkpoint": str(best_checkpoint(replicate_folder(*source)))}}
 
 
 def _without_start(source: Key) -> Outcome:
     reason = f"it starts from replicate {source[1]} of {source[0]}, which failed"
     return Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason=reason)
-
-
-def replicate_checkpoint(arm: str, index: int) -> str:
-    """Where a replicate keeps its best tables, relative to the study's folder."""
-    return f"replicates/{arm}/{index}/best.pt"
 
 
 def _starts(by_arm: Iterable[Sequence[ReplicateRecord]], sources: Mapping[str, str]) -> Iterator[tuple[Key, Key]]:

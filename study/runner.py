@@ -37,6 +37,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from study.config import Resources
 from study.errors import UserError, WorldError
 from study.records import Assignment, Outcome
 from study.trial import run_attempt
@@ -77,6 +78,16 @@ class Slots:
     gpus: float = 0
     custom: Mapping[str, float] = field(default_factory=dict)  # as the nodes of a cluster name them
     max_concurrent: int | None = None
+
+    @classmethod
+    def of(cls, resources: Resources) -> Self:
+        """What a study file asks of a cluster for each trial."""
+        return cls(
+            cpus=resources.cpus_per_trial,
+            gpus=resources.gpus_per_trial,
+            custom=resources.custom,
+            max_concurrent=resources.max_concurrent,
+        )
 
     @property
     def threads(self) -> int:

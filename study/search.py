@@ -18,7 +18,8 @@ from study.budget import Ledger, Stake, amount, in_time
 from study.config import StudyConfig
 from study.failures import Bugs
 from study.history import best_of, curves_by_trial
-from study.pretraining import begin, best_trial, generations, starts_elsewhere, trial_checkpoint
+from study.layout import trial_folder
+from study.pretraining import begin, best_trial, generations, starts_elsewhere
 from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 from study.rungs import Prune, Rungs
 from study.space import Space
@@ -247,13 +248,9 @@ class SearchWork:
     def _config(self, arm: str, number: int) -> dict[str, Any]:
         """What a trial trains; with fewer epochs than its own where its arm's budget had no more."""
         suggestion = self._arms[arm].trials[number].suggestion
-        config = self._spaces[arm].config(suggestion.params, suggestion.seed)
-        if suggestion.epochs < config["training"]["max_epochs"]:
-            config["training"]["stop_epoch"] = suggestion.epochs
-        source = self._spaces[arm].arm.source
-        if source is not None and suggestion.source is not None:
-            config["pretrain"]["checkpoint"] = trial_checkpoint(source, suggestion.source)
-        return config
+        return self._spaces[arm].trial_config(
+            suggestion.params, suggestion.seed, epochs=suggestion.epochs, source=suggestion.source
+        )
 
     def _settle(self, arm: str, number: int, outcome: Outcome) -> None:
         best = best_of(self._arms[arm].trials[number].curve)
@@ -274,7 +271,7 @@ class SearchWork:
             self._tell(arm, f"no more trials: {stop.errors} broke by the same bug, {stop.reason}")
 
     def _directory(self, arm: str, number: int) -> Path:
-        return self._folder / "trials" / arm / str(number)
+        return self._folder / trial_folder(arm, number)
 
     def _enter(self, arm: str, number: int) -> None:
         """Show the ledger a trial as it stands."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from kge.files import write_atomically
-from study.pretraining import best_trial, trial_checkpoint
-from study.records import Selection, TrialRecord, Value
+from study.pretraining import best_trial
+from study.records import Selection, TrialRecord
 from study.space import Space
 from study.store import Store
 
@@ -67,12 +67,8 @@ def _best(trials: Iterable[TrialRecord]) -> Mapping[str, TrialRecord]:
 
 def _config(space: Space, trial: TrialRecord) -> Mapping[str, object]:
     """What the trial was trained with; one that its arm's budget ended is repeated as far as it came."""
-    decided: dict[str, Value] = {}
-    if trial.is_truncated:
-        decided["training.stop_epoch"] = trial.curve[-1].epoch
-    if space.arm.source is not None and trial.source is not None:
-        decided["pretrain.checkpoint"] = trial_checkpoint(space.arm.source, trial.source)
-    return space.config({**dict(trial.params), **decided}, trial.seed)
+    end = {"training.stop_epoch": trial.curve[-1].epoch} if trial.is_truncated else {}
+    return space.config({**dict(trial.params), **end, **space.start(trial.source)}, trial.seed)
 
 
 def _selection(trial: TrialRecord, *, config: Mapping[str, object], number: int) -> Selection:

@@ -21,6 +21,7 @@ from typing import Any
 from kge.documents import Location, flatten, key_path, parse_config, read, set_path, to_mapping, unknown
 from kge.errors import ConfigError
 from study.config import StudyConfig, study_file_errors
+from study.layout import best_checkpoint, trial_folder
 from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
@@ -88,6 +89,17 @@ class Space:
         for path, value in {**decided, **dict(self.fixed), **params}.items():
             set_path(mapping, path, value)
         return to_mapping(parse_config(mapping, self._where))
+
+    def trial_config(self, params: Params, seed: int, *, epochs: int, source: int | None) -> dict[str, Any]:
+        """That of a trial which was given so many epochs; it stops there where these are fewer than its own."""
+        stop = {"training.stop_epoch": epochs} if 0 < epochs < self.epochs(params) else {}
+        return self.config({**params, **stop, **self.start(source)}, seed)
+
+    def start(self, source: int | None) -> dict[str, Value]:
+        """What a training starts from: a trial of the arm's source, where it has one."""
+        if self.arm.source is None or source is None:
+            return {}
+        return {"pretrain.checkpoint": str(best_checkpoint(trial_folder(self.arm.source, source)))}
 
     def epochs(self, params: Params) -> int:
         """The most that a training of sampled params may take."""

@@ -10,7 +10,7 @@ import fcntl
 import math
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -26,12 +26,21 @@ from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epo
 from kge.memory import is_out_of_memory, release
 from kge.pretraining import copy_tables
 from kge.training import EpochReport
-from study.errors import StudyFileError, WorldError
+from study.errors import StudyFileError, UserError, WorldError
 from study.records import Arm, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 from study.space import Space
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
+
+
+def same_dataset(name: str, passport: Mapping[str, object]) -> Dataset:
+    """The data set that a study began with, by its passport; UserError when another one has its name now."""
+    dataset, began = load(name), passport["fingerprint"]
+    if dataset.fingerprint != began:
+        must = f"must be the one that the study began with (fingerprint {str(began)[:12]})"
+        raise UserError(f"data set {name!r}: {must}, got {dataset.fingerprint[:12]}")
+    return dataset
 
 
 @cache

@@ -7,6 +7,7 @@ on ties; where none completed, that of the selected trial. What they reached on 
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.layout import best_checkpoint, replicate_folder, trial_folder
 from study.records import Arm, StudyRecord, TrialState
 from study.tracking.moments import is_done, milliseconds
 
@@ -32,13 +33,15 @@ def finalist(record: StudyRecord, arm: Arm) -> Finalist | None:
     reached = {each.index: each.valid_mrr for each in trained if each.valid_mrr is not None}
     if reached:
         stage, number = "replicate", max(reached, key=lambda index: (reached[index], -index))
+        folder = replicate_folder(arm.name, number)
     else:
         stage, number = "trial", chosen.trial
+        folder = trial_folder(arm.name, number)
     return Finalist(
         key="/".join((str(milliseconds(record.created)), arm.name, chosen.sha256[:16], stage, str(number))),
         name=f"{record.name}.{arm.name}",
         dataset=arm.dataset,
         source=f"{stage} {number}",
-        checkpoint=Path(f"{stage}s", arm.name, str(number), "best.pt"),
+        checkpoint=best_checkpoint(folder),
         valid_mrr=reached.get(number, chosen.valid_mrr),
     )
