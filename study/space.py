@@ -18,8 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kge.batches import has_kernel
 from kge.documents import Location, flatten, key_path, parse_config, read, set_path, to_mapping, unknown
 from kge.errors import ConfigError
+from kge.losses import LOSSES
+from kge.models import MODELS
 from study.config import StudyConfig, study_file_errors
 from study.layout import best_checkpoint, trial_folder
 from study.records import Arm, Dimension, Params, SpaceCard, Value
@@ -54,6 +57,7 @@ _MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "negatives.tail": ("training.type", ("negative_sampling",)),
     "negatives.filtered": ("training.type", ("negative_sampling",)),
 }
+_BFLOAT16 = ("training.precision", "bfloat16")  # for the arms that can, float32 in the others: a matter of speed
 _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 
@@ -218,10 +222,18 @@ def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, st
             _check_path(path, anywhere, origin)
             if section == "fixed" and path in dict(arm.fixed):
                 raise ConfigError(f"{origin}: must not repeat what arm {arm.name} holds fixed")
+            if (path, value) == _BFLOAT16 and not _computes_in_bfloat16(arm):
+                if not any(map(_computes_in_bfloat16, config.arms)):
+                    raise ConfigError(f"{origin}: must be float32: no arm is a softmax loss of inner products")
+                continue
             if path in known:
                 yield path, (value if section == "spaces" else {"value": value}, origin)
     for path, value in arm.fixed:
         yield path, ({"value": value}, config.document.where(("arms",)))
+
+
+def _computes_in_bfloat16(arm: Arm) -> bool:
+    return has_kernel(MODELS[arm.model], LOSSES[arm.loss])
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from study import seeds
 from study.config import StudyConfig, parse_study
+from study.errors import StudyFileError
 from study.records import Arm, Dimension
 from study.space import Space, compose, compose_all, quantile
 from tests.study.study_files import VALID, config
@@ -61,6 +62,18 @@ def test_a_value_that_only_some_arms_have_is_held_where_it_is() -> None:
     spaces = compose_all(config(("model.dim: 32", "loss.margin: 2.5")))
     assert dict(spaces["complex.ns"].fixed)["loss.margin"] == 2.5
     assert "loss.margin" not in dict(spaces["complex.sce"].fixed)
+
+
+def test_bfloat16_is_taken_by_the_arms_that_can_compute_in_it() -> None:
+    spaces = compose_all(config(("model.dim: 32", "model.dim: 32\n  training.precision: bfloat16")))
+    precision = {name: dict(space.fixed)["training.precision"] for name, space in spaces.items()}
+    assert precision == {name: "bfloat16" if name == "complex.sce" else "float32" for name in spaces}
+
+
+def test_bfloat16_that_no_arm_can_compute_in_is_refused() -> None:
+    study = config(("model.dim: 32", "model.dim: 32\n  training.precision: bfloat16"), ("[sce,", "[bce,"))
+    with pytest.raises(StudyFileError, match=r"^small\.yaml:15: fixed\.training\.precision: must be float32: no arm"):
+        compose_all(study)
 
 
 def test_a_configuration_is_complete_and_has_the_seed() -> None:
