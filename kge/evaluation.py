@@ -13,17 +13,20 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from kge.data import Side, Triples
 from kge.errors import DivergenceError
 from kge.filters import FilterIndex
 from kge.models.base import AbstractModel, Candidates, Ids, Scores
+from kge.native import can_run, over_rows
 from kge.ranks import Ranks, from_counts
 
 Known = tuple[Int[Tensor, " A"], Int[Tensor, " A"]]  # position of the query, known answer
 Counts = Int[Tensor, "3 P"]  # entities that beat the true answer, others that tie with it, all
 
 _SCORED = 64 * 2**20  # scores held at once: with millions of entities a block has few queries
+_FRESH = 7 * 2**20  # the same on the CPU: glibc maps and unmaps blocks above 32 MB each time, which takes as long again
 _COMPARED = 16 * 2**20  # scores compared at once with true scores
 
 
@@ -71,7 +74,8 @@ def _rank_side(
     order = torch.argsort(query_of, stable=True)
     counts = answers.new_empty(len(filters), 3, len(answers))
     ends = torch.bincount(query_of, minlength=len(keys)).cumsum(0).tolist()
-    size = min(block_size, max(1, _SCORED // model.num_entities))
+    held = min(_SCORED, _FRESH) if triples.device.type == "cpu" else _SCORED
+    size = min(block_size, max(1, held // model.num_entities))
     for first in range(0, len(keys), size):
         last = min(first + size, len(keys))
         pairs = order[(ends[first - 1] if first else 0) : ends[last - 1]]
@@ -88,6 +92,8 @@ def _rank_side(
 
 def _count(scores: Float[Tensor, "b E"], row: Int[Tensor, " P"], answer: Int[Tensor, " P"]) -> Counts:
     """Counts over all entities."""
+    if can_run(scores):
+        return _compiled("over_entities", scores, row, answer)
     true = scores[row, answer]
     counts = torch.empty(3, len(row), dtype=torch.int64, device=row.device)
     for part in _parts(len(row), max(1, _COMPARED // scores.shape[1])):
@@ -102,12 +108,24 @@ def _count_others(
     scores: Float[Tensor, "b E"], row: Int[Tensor, " P"], answer: Int[Tensor, " P"], known: Known
 ) -> Counts:
     """Counts over the other known answers of each pair's query."""
+    if can_run(scores):
+        ends = torch.bincount(known[0], minlength=len(scores)).cumsum(0)
+        return _compiled("over_known", scores, row, answer, pad(ends, (1, 0)), known[1])
     pair, other = _known_of_pairs(row, known, len(scores))
     is_other = other != answer[pair]
     true, score = scores[row, answer][pair], scores[row[pair], other]
     counts = torch.zeros(3, len(row), dtype=torch.int64, device=row.device)
     for count, mark in zip(counts, (score > true, score == true, is_other), strict=True):
         count.index_add_(0, pair, (mark & is_other).long())
+    return counts
+
+
+def _compiled(loop: str, scores: Float[Tensor, "b E"], row: Int[Tensor, " P"], *others: Int[Tensor, " _"]) -> Counts:
+    from kge.native import counts as loops  # noqa: PLC0415 (numba is not needed to start)
+
+    counts = row.new_empty(3, len(row))
+    arrays = (each.contiguous().numpy() for each in (scores, row, *others, counts))
+    over_rows(getattr(loops, loop), len(row), *arrays)
     return counts
 
 

@@ -13,17 +13,64 @@ With several answers y and shares of them, which sum to 1, whatever has a y abov
 
 Only one B x E block is ever held: true answers and smoothing touch it in closed form, never densely. In
 bfloat16 the three matrix products and the block are bfloat16; parameters, gradients and sums stay float32.
+
+Products of float32 matrices go to oneDNN on the CPU: torch.mm goes to MKL, which needs two to three times as long on
+AMD's processors for these shapes. `torch.backends.mkldnn.enabled = False` turns that off.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import Function
+from torch.autograd.function import Function, once_differentiable
 
 _TINY = 1e-37  # the smallest probability whose logarithm the loss reports
+_FRESH = 4 * 2**20  # scores in a block that is not kept: 16 MB, see _block
+_FEWEST = 32  # rows of such a block: each reads all candidates
+
+
+def inner_products(query: Float[Tensor, "B D"], candidates: Float[Tensor, "E D"]) -> Float[Tensor, "B E"]:
+    """The product query candidates^T; differentiable."""
+    products: Tensor = _InnerProducts.apply(query, candidates)  # type: ignore[no-untyped-call]
+    return products
+
+
+class _InnerProducts(Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, candidates: Tensor) -> Tensor:
+        ctx.save_for_backward(query, candidates)
+        return _product(query, candidates)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        query, candidates = ctx.saved_tensors
+        return _product(grad, candidates.T), _transposed_product(grad, query)
+
+
+def _product(left: Float[Tensor, "N K"], right: Float[Tensor, "M K"]) -> Float[Tensor, "N M"]:
+    """The product left right^T."""
+    if not _takes_onednn(left):
+        return torch.mm(left, right.T)
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], None)
+    return product
+
+
+def _transposed_product(block: Float[Tensor, "B E"], rows: Float[Tensor, "B D"]) -> Float[Tensor, "E D"]:
+    """block^T rows; oneDNN is fast where the long side comes second."""
+    return _product(rows.T, block.T).T.contiguous() if _takes_onednn(block) else torch.mm(block.T, rows)
+
+
+def _takes_onednn(tensor: Tensor) -> bool:
+    is_float32 = tensor.device.type == "cpu" and tensor.dtype is torch.float32
+    return is_float32 and tensor.numel() > 0 and _has_onednn() and torch._C._get_mkldnn_enabled()
+
+
+@cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def softmax_cross_entropy(
@@ -67,16 +114,16 @@ class _SoftmaxCrossEntropy(Function):
         rows, table = query.to(dtype), candidates.to(dtype)
         weighted = query if weight is None else query * weight[:, None]
 
-        block = torch.mm(rows, table.T, out=_block(len(query), len(candidates), dtype, query.device))
-        true_score = _picked(block, row, target).to(query.dtype)
-        torch.softmax(block, dim=1, out=block)
-        true_p = _picked(block, row, target).to(query.dtype).clamp_min(_TINY)
-        total = candidates.sum(dim=0)
-        loss = _row_sum(true_score * (1 - kept) - true_p.log(), row, share, len(query)) - spread * (query @ total)
+        block = _probabilities(rows, table)
+        true_p = (block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]).to(query.dtype)
+        answers, total = candidates[target], candidates.sum(dim=0)
+        true_score = torch.linalg.vecdot(query if row is None else query[row], answers)
+        loss = _row_sum(true_score * (1 - kept) - true_p.clamp_min(_TINY).log(), row, share, len(query))
+        loss -= spread * (query @ total)
 
-        grad_query = torch.mm(block, table).to(query.dtype)
-        grad_query.sub_(_row_sum(kept * candidates[target], row, share, len(query))).sub_(spread * total)
-        grad_candidates = torch.mm(block.T, weighted.to(dtype)).to(query.dtype)
+        grad_query = _product(block, table.T).to(query.dtype)
+        grad_query.sub_(_row_sum(kept * answers, row, share, len(query))).sub_(spread * total)
+        grad_candidates = _transposed_product(block, weighted.to(dtype)).to(query.dtype)
         answered = weighted if row is None or share is None else weighted[row] * share[:, None]
         grad_candidates.index_add_(0, target, answered, alpha=-kept)
         if smoothing:
@@ -93,9 +140,15 @@ class _SoftmaxCrossEntropy(Function):
         return grad * grad_query, grad * grad_candidates, None, None, None, None, None, None
 
 
-def _picked(block: Tensor, row: Tensor | None, target: Tensor) -> Tensor:
-    """The entry of each answer."""
-    return block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]
+def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:
+    """softmax(query candidates^T), in the kept block."""
+    block = _block(len(query), len(candidates), query.dtype, query.device)
+    if not _takes_onednn(query):  # which fills no block that it is given
+        return torch.softmax(torch.mm(query, candidates.T, out=block), dim=1, out=block)
+    rows = max(_FEWEST, _FRESH // len(candidates))
+    for part, into in zip(query.split(rows), block.split(rows), strict=True):
+        torch.softmax(_product(part, candidates), dim=1, out=into)
+    return block
 
 
 def _row_sum(values: Tensor, row: Tensor | None, share: Tensor | None, rows: int) -> Tensor:

@@ -31,18 +31,24 @@ class NegativeSampler:
         self._known = known
         self.generator = generator
         self._unigram = {side: frequencies.noise(side) for side in Side}
+        # The answer of a triple drawn uniformly is a draw from the unigram.
+        self._answers = {
+            side: torch.repeat_interleave(frequencies.answers(side)) for side in Side if noise == "sampled"
+        }
 
     def draw(self, side: Side, anchors: Int[Tensor, " B"], relations: Int[Tensor, " B"], count: int) -> Negatives:
         """Ids of `count` negatives per row, and their weights; None weighs all of them 1."""
         shape = (len(anchors), count)
         unigram = self._unigram[side]
         if self._noise == "sampled":
-            flat = torch.multinomial(unigram, len(anchors) * count, replacement=True, generator=self.generator)
-            ids = flat.view(shape)
+            ids = self._answers[side][self._uniform(len(self._answers[side]), shape)]
         else:
-            ids = torch.randint(len(unigram), shape, generator=self.generator, device=anchors.device)
+            ids = self._uniform(len(unigram), shape)
         weight = unigram[ids] if self._noise == "weighted" else None
         if self._known is None:
             return ids, weight
         known = self._known.contains(side, anchors, relations, ids)
         return ids, torch.where(known, 0.0, 1.0) if weight is None else weight.masked_fill(known, 0.0)
+
+    def _uniform(self, size: int, shape: tuple[int, int]) -> Int[Tensor, "B K"]:
+        return torch.randint(size, shape, generator=self.generator, device=self.generator.device)

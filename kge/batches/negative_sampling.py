@@ -10,6 +10,7 @@ from torch.nn.functional import embedding
 from kge.batches.base import AbstractTrainingType, Positions, leaf, slices
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
+from kge.gathered import compared
 from kge.losses.base import AbstractSamplingLoss
 from kge.losses.logistic import AbstractLogisticLoss, Emphasis, query_weights
 from kge.models.base import AbstractModel
@@ -44,28 +45,28 @@ class NegativeSampling(AbstractTrainingType):
         candidates = model.candidates()
         table, gradient = candidates.detach(), self._gradient(model, candidates)
         value, scale = candidates.new_zeros(()), 1 / len(rows)
-        anchored, queries, leaves = [], [], []
+        anchored, queries, of_queries = [], [], []
         for side in Side:
             anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
             anchored.append((anchors, leaf(embedding(anchors, model.entities.detach()))))
-            query = model.queries_from(side, anchored[-1][1], relations)
-            queries.append(query)
-            leaves.append(leaf(query))
+            queries.append(model.queries_from(side, anchored[-1][1], relations))
+            query = queries[-1].detach()
+            of_queries.append(query.new_zeros(query.shape))
             negatives, weight = self._sampler.draw(side, anchors, relations, self._count[side])
             ids = torch.cat([answers[:, None], negatives], dim=1)
-            emphasis = self._row_emphasis(model, leaves[-1], table, side, triples, rows)
+            emphasis = self._row_emphasis(model, query, table, side, triples, rows)
             for part in slices(len(query), self._sub_batch_size):
-                vectors = leaf(embedding(ids[part], table))
-                scores = model.compare(leaves[-1][part], vectors)
+                pairs = compared(model, query[part], table, ids[part])
+                scores = leaf(pairs.scores)
                 part_weight = None if weight is None else weight[part]
                 part_emphasis = None if emphasis is None else (emphasis[0][part], emphasis[1][part])
                 loss = scale * self._sum(scores[:, 0], scores[:, 1:], part_weight, part_emphasis)
                 loss.backward()
-                assert vectors.grad is not None
-                gradient.index_add_(0, ids[part].flatten(), vectors.grad.flatten(0, 1))
+                assert scores.grad is not None
+                pairs.add_gradients(scores.grad, of_queries[-1][part], gradient)
                 value += loss.detach()
         roots, gradients = ([], []) if candidates is model.entities else ([candidates], [gradient])
-        torch.autograd.backward([*roots, *queries], [*gradients, *(each.grad for each in leaves)])
+        torch.autograd.backward([*roots, *queries], [*gradients, *of_queries])
         for anchors, vectors in anchored:
             assert model.entities.grad is not None and vectors.grad is not None
             model.entities.grad.index_add_(0, anchors, vectors.grad)

@@ -10,7 +10,7 @@ r + R asks for the head of r, so every query is a tail query. They double the re
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kge.config import DropoutConfig, InitConfig, require
 from kge.data import Side
+from kge.kernels import inner_products
 from kge.models.dropout import Dropout
 
 Ids = Int[Tensor, " B"]
@@ -26,6 +27,7 @@ RelationVectors = Float[Tensor, "B W"]
 Candidates = Int[Tensor, " K"] | Int[Tensor, "B K"]  # shared by the batch | one row per query
 CandidateVectors = Float[Tensor, "K D"] | Float[Tensor, "B K D"]
 Scores = Float[Tensor, "B K"]
+Comparison = Literal["product", "l1", "l2", "moduli"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class AbstractModel(nn.Module, ABC):
 
     reciprocal_only: ClassVar[bool] = False  # the head can be asked for only as the tail of an inverse relation
 
+    comparison: Comparison | None = None  # what compare() does, where kge.gathered may do it without it
     entities: nn.Parameter  # (E, D)
     relations: nn.Parameter  # (R or 2 R, as many numbers as the model needs)
 
@@ -145,8 +148,10 @@ class AbstractModel(nn.Module, ABC):
 class AbstractBilinear(AbstractModel):
     """Models whose score is the inner product of query and candidate."""
 
+    comparison = "product"
+
     def compare(self, query: Vectors, candidates: CandidateVectors) -> Scores:
         """Inner products."""
         if candidates.dim() == 2:
-            return query @ candidates.T
+            return inner_products(query, candidates) if self.fused else query @ candidates.T
         return torch.bmm(candidates, query.unsqueeze(2)).squeeze(2)

@@ -5,7 +5,8 @@
 Sun, Deng, Nie, Tang: RotatE. ICLR 2019. https://openreview.net/forum?id=HkgEQnRqYQ
 
 A relation has dim/2 phases, which start uniform on [-pi, pi] whatever `init` says. A rotation keeps
-moduli, so | h e^{i r} - t | = | h - t e^{-i r} | and both sides are compared in the same way.
+moduli, so | h e^{i r} - t | = | h - t e^{-i r} | and both sides are compared in the same way: all entities by a
+compiled loop or, without it, a block of differences at a time.
 """
 
 import math
@@ -19,6 +20,8 @@ from torch.utils.checkpoint import checkpoint
 from kge.config import require
 from kge.models.algebra import complex_mul, conj, modulus_sum
 from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
+from kge.models.distances import distance_scores
+from kge.native import can_run
 
 _BLOCK = 16 * 2**20  # differences held at once when every query meets every candidate
 
@@ -26,6 +29,8 @@ _BLOCK = 16 * 2**20  # differences held at once when every query meets every can
 @final
 class RotatE(AbstractModel):
     """RotatE with the sum of moduli as distance."""
+
+    comparison = "moduli"
 
     def __init__(self, spec: ModelSpec) -> None:
         require(spec.dim % 2 == 0, "model.dim", "even for rotate (real and imaginary half)", spec.dim)
@@ -47,6 +52,8 @@ class RotatE(AbstractModel):
     def compare(self, query: Vectors, candidates: CandidateVectors) -> Scores:
         if candidates.dim() == 3:
             return -modulus_sum(query.unsqueeze(1) - candidates)
+        if self.fused and can_run(query, candidates):
+            return distance_scores(query, candidates, "moduli")
         rows = max(1, _BLOCK // candidates.numel())
         blocks = [checkpoint(_distances, part, candidates, use_reentrant=False) for part in query.split(rows)]
         return -torch.cat(blocks)

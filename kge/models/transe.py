@@ -4,8 +4,9 @@
 
 Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings. NIPS 2013.
 
-In training the L2 distance goes through a matrix product; ranking takes the differences themselves,
-because cancellation in the product's short cut could reorder close candidates.
+All entities are compared by a compiled loop over the differences. Without it, the L2 distance goes through a matrix
+product in training; ranking takes the differences themselves, because cancellation in the product's short cut could
+reorder close candidates.
 """
 
 from typing import final
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from kge.config import require
 from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
+from kge.models.distances import distance_scores
+from kge.native import can_run
 
 
 @final
@@ -25,6 +28,7 @@ class TransE(AbstractModel):
         require(norm in (1, 2), "model.norm", "1 or 2", norm)
         super().__init__(spec)
         self.norm = norm
+        self.comparison = "l1" if norm == 1 else "l2"
         self.entities = spec.table(spec.num_entities, spec.dim)
         self.relations = spec.table(spec.relation_rows, spec.dim)
 
@@ -41,5 +45,7 @@ class TransE(AbstractModel):
         if candidates.dim() == 3:
             distance: Tensor = torch.linalg.vector_norm(query.unsqueeze(1) - candidates, ord=self.norm, dim=2)
             return -distance
+        if self.fused and can_run(query, candidates):
+            return distance_scores(query, candidates, "l1" if self.norm == 1 else "l2")
         mode = "use_mm_for_euclid_dist" if self.training else "donot_use_mm_for_euclid_dist"
         return -torch.cdist(query, candidates, p=self.norm, compute_mode=mode)

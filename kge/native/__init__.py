@@ -11,12 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 # Sums may be reordered, which is what fills vector units; NaN and infinity keep their meaning.
-FAST = frozenset({"reassoc", "contract", "arcp", "nsz"})
+FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 
 def can_run(*tensors: Tensor) -> bool:
@@ -34,7 +35,7 @@ def over_rows(loop: Callable[..., None], rows: int, *arguments: object) -> None:
         return
     bounds = [rows * part // threads for part in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        for part in [pool.submit(loop, *each, *arguments) for each in zip(bounds, bounds[1:], strict=False)]:
+        for part in [pool.submit(loop, *each, *arguments) for each in pairwise(bounds)]:
             part.result()
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from kge.kernels import softmax_cross_entropy
+from kge import kernels
+from kge.kernels import inner_products, softmax_cross_entropy
 from kge.losses.sce_ls import SCELabelSmoothing
 
 B, E, D = 9, 13, 6
@@ -126,3 +127,37 @@ def test_a_nan_reaches_the_value(place: int) -> None:
     inputs = _inputs(torch.float32)
     inputs[place][0, 0] = float("nan")
     assert torch.isnan(softmax_cross_entropy(*inputs, None, smoothing=0.0, bfloat16=False))
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("shape", [(0, 5, 3), (1, 1, 1), (3, 500, 7), (70, 41, 130)])
+def test_inner_products_and_their_gradients(
+    shape: tuple[int, int, int], onednn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn)
+    rows, entities, dim = shape
+    generator = torch.Generator().manual_seed(0)
+    query, table = (torch.randn(size, dim, generator=generator) for size in (rows, entities))
+    grad = torch.randn(rows, entities, generator=generator)
+    mine, twin = (
+        [each.clone().requires_grad_() for each in (query.to(t), table.to(t))] for t in (torch.float32, torch.float64)
+    )
+    products = inner_products(*mine)
+    products.backward(grad)
+    expected = twin[0] @ twin[1].T
+    expected.backward(grad.double())
+    torch.testing.assert_close(products.double(), expected, rtol=1e-5, atol=1e-4)
+    for leaf, other in zip(mine, twin, strict=True):
+        torch.testing.assert_close(leaf.grad.double(), other.grad, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_a_block_made_in_parts_is_the_block(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn)
+    monkeypatch.setattr(kernels, "_FRESH", 0)
+    monkeypatch.setattr(kernels, "_FEWEST", 7)
+    inputs = _inputs(torch.float32, rows=30)
+    fused = _fused(*inputs, None, smoothing=0.1)
+    naive = _naive(*inputs, None, smoothing=0.1)
+    for mine, twin in zip(fused, naive, strict=True):
+        torch.testing.assert_close(mine, twin, rtol=2e-5, atol=2e-5)

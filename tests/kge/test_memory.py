@@ -23,7 +23,7 @@ GRAPH = graphs.random_graph()
 TRIPLES, ROOM = 4_000, 160 * 2**20  # a step scores 2 x TRIPLES x 2 TRIPLES floats: 256 MB
 PROGRAM = """
 import resource, sys
-import kge.catalog, kge.documents, kge.fitting, kge.memory, torch, torch._dynamo  # what costs memory once
+import kge.catalog, kge.documents, kge.fitting, kge.memory, kge.native.counts, torch, torch._dynamo  # costs memory once
 from kge.cli import main
 torch.set_num_threads(1)
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
