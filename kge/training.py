@@ -51,7 +51,7 @@ class Training:
         self.model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
         self.model.to(device).train()
         self.model.fused = fused
-        self._order = generator(config.seed, "order", device)
+        self._order = generator(config.seed, "order")
         self._dropout = generator(config.seed, "dropout", device)
         self.model.use_generator(self._dropout)
         self._type = build_training_type(config, dataset, device=device, fused=fused)
@@ -71,14 +71,24 @@ class Training:
                 raise DivergenceError(f"the loss of epoch {self.epoch} is {loss}")
             yield EpochReport(epoch=self.epoch, loss=loss, lr=self.lr, seconds=time.perf_counter() - started)
 
-    def _train_epoch(self) -> float:
+    def steps(self) -> Iterator[tuple[int, Tensor]]:
+        """Train an epoch batch by batch: how many rows it had, and their mean loss."""
         self.model.train()
-        total = torch.zeros((), dtype=torch.float64, device=self._device)
-        order = torch.randperm(self._type.size, generator=self._order, device=self._device)
+        order = torch.randperm(self._type.size, generator=self._order)
         batches = order.split(self.config.training.batch_size)
         for number, rows in enumerate(batches, start=self.epoch * len(batches)):
             self._schedule.before_step(number, steps_per_epoch=len(batches))
-            total += self._step(rows) * len(rows)
+            yield len(rows), self._step(rows)
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(self._type.size / self.config.training.batch_size)
+
+    def _train_epoch(self) -> float:
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for rows, loss in self.steps():
+            total += loss * rows
         return float(total) / self._type.size
 
     def _step(self, rows: Tensor) -> Tensor:

@@ -23,7 +23,11 @@ Positions = Int[Tensor, " B"]
 
 
 class AbstractTrainingType(ABC):
-    """How a batch becomes gradients."""
+    """How a batch becomes gradients.
+
+    The rows of a batch are on the host, wherever the tables are: what depends on them, such as how many pairs they
+    make, is known there without waiting for the device.
+    """
 
     size: int  # what an epoch visits, each once: training triples or distinct queries
 
@@ -38,6 +42,11 @@ class AbstractTrainingType(ABC):
     @abstractmethod
     def generators(self) -> dict[str, torch.Generator]:
         """The random streams to save with a checkpoint, by name."""
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, without waiting for what the device does."""
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def leaf(values: Tensor) -> Tensor:

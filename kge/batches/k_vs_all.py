@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kge.batches.base import AbstractTrainingType, Positions
+from kge.batches.base import AbstractTrainingType, Positions, moved
 from kge.batches.block import Block
 from kge.data import Dataset, Side, Triples
 from kge.losses.base import Answers, QueryWeight
@@ -55,19 +55,18 @@ class KVsAll(AbstractTrainingType):
             torch.cat([getattr(each, name) for each in self._sides])
             for name in ("anchor", "relation", "count", "answers", "entity", "share")
         )
+        self._device, self._length = self._length.device, self._length.cpu()
         self._first = self._length.cumsum(0) - self._length
         count = self._count.to(self._share.dtype)
         self._weight = count / count.mean() if query_weight == "answers" else None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         by_side = self._by_side(rows)
-        query = torch.cat(
-            [model.queries(side, self._anchor[part], self._relation[part]) for side, part in by_side if len(part)]
-        )
+        query = torch.cat([self._queries(model, side, part) for side, part in by_side if len(part)])
         order = torch.cat([part for _, part in by_side])
         row, pair = self._pairs(order)
         answers = Answers(row=row, entity=self._entity[pair], share=self._share[pair])
-        weight = None if self._weight is None else self._weight[order]
+        weight = None if self._weight is None else self._weight[moved(order, self._device)]
         return self._block.backward(model, query, answers, weight, 2 / len(rows))
 
     def triples(self, rows: Positions) -> Triples:
@@ -76,6 +75,10 @@ class KVsAll(AbstractTrainingType):
     def generators(self) -> dict[str, torch.Generator]:
         return {}
 
+    def _queries(self, model: AbstractModel, side: Side, rows: Positions) -> Tensor:
+        rows = moved(rows, self._device)
+        return model.queries(side, self._anchor[rows], self._relation[rows])
+
     def _by_side(self, rows: Positions) -> list[tuple[Side, Tensor]]:
         heads = rows < self._heads
         return [(Side.HEAD, rows[heads]), (Side.TAIL, rows[~heads])]
@@ -83,12 +86,13 @@ class KVsAll(AbstractTrainingType):
     def _pairs(self, rows: Positions) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
         """For each answer of each row: the row's place in the batch, and the answer's among all pairs."""
         lengths = self._length[rows]
-        row = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
-        within = torch.arange(len(row), device=rows.device) - (lengths.cumsum(0) - lengths)[row]
-        return row, self._first[rows][row] + within
+        row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        within = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
+        return moved(row, self._device), moved(self._first[rows][row] + within, self._device)
 
     def _triples(self, side: Side, rows: Positions) -> Triples:
         row, pair = self._pairs(rows)
+        rows = moved(rows, self._device)
         anchor, relation, answer = self._anchor[rows][row], self._relation[rows][row], self._entity[pair]
         columns = (anchor, relation, answer) if side is Side.TAIL else (answer, relation, anchor)
         return torch.stack(columns, dim=1)

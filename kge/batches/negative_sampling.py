@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from kge.batches.base import AbstractTrainingType, Positions, leaf, slices
+from kge.batches.base import AbstractTrainingType, Positions, leaf, moved, slices
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
 from kge.gathered import compared
@@ -41,6 +41,7 @@ class NegativeSampling(AbstractTrainingType):
         self._kept: Tensor | None = None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
+        rows = moved(rows, self._train.device)
         triples = self._train[rows]
         candidates = model.candidates()
         table, gradient = candidates.detach(), self._gradient(model, candidates)
@@ -86,7 +87,7 @@ class NegativeSampling(AbstractTrainingType):
         return self._kept
 
     def triples(self, rows: Positions) -> Triples:
-        return self._train[rows]
+        return self._train[moved(rows, self._train.device)]
 
     def generators(self) -> dict[str, torch.Generator]:
         return {"negatives": self._sampler.generator}

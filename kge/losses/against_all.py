@@ -24,8 +24,8 @@ class AgainstAll(AbstractBlockLoss):
         self._loss = loss
 
     def rows(self, scores: Float[Tensor, "B E"], target: Int[Tensor, " B"]) -> Rows:
-        others = torch.ones_like(scores, dtype=torch.bool).scatter_(1, target[:, None], False)
-        negative = scores[others].view(len(scores), -1)
+        others = torch.arange(scores.shape[1] - 1, device=scores.device).expand(len(scores), -1)
+        negative = scores.gather(1, others + (others >= target[:, None]))
         return self._loss.rows(scores.gather(1, target[:, None]).squeeze(1), negative, None)
 
     def answer_rows(self, scores: Float[Tensor, "B E"], answers: Answers) -> Rows:

@@ -82,7 +82,14 @@ def query_weights(positive: Rows, query: Int[Tensor, " B"], temperature: float) 
     query of each row.
     """
     scores = positive.detach()
-    names, group = torch.unique(query, return_inverse=True)
-    highest = scores.new_full((len(names),), -math.inf).scatter_reduce(0, group, scores, "amax")
+    group = _numbered(query)
+    highest = torch.full_like(scores, -math.inf).scatter_reduce(0, group, scores, "amax")
     mass = torch.zeros_like(highest).index_add(0, group, (scores - highest[group]).exp())
     return len(scores) * (temperature * (highest + mass.log())[group]).softmax(dim=0)
+
+
+def _numbered(names: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The same number for the same name, below B: torch.unique would wait for the device to count the names."""
+    ordered, order = names.sort()
+    is_next = torch.nn.functional.pad((ordered[1:] != ordered[:-1]).long(), (1, 0))
+    return torch.empty_like(order).scatter_(0, order, is_next.cumsum(0))
