@@ -7,17 +7,34 @@ their first use, because numba is not needed to start.
 Every row of a result is made by one thread, in one order, so values do not depend on how many threads there are.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 # Sums may be reordered, which is what fills vector units; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether the folder can be written, or made."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
+# Numba keeps what it compiled in one of these; where none can be written it must be told to keep nothing.
+_CACHES = (
+    os.environ.get("NUMBA_CACHE_DIR", ""),
+    f"{Path(__file__).parent}/__pycache__",
+    os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111 (Path's refuses where no home is)
+)
+CACHED = any(_is_writable(Path(each)) for each in _CACHES if each)
 
 
 def can_run(*tensors: Tensor) -> bool:

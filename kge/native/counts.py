@@ -11,11 +11,11 @@ from typing import Any, no_type_check
 
 from numba import njit
 
-from kge.native import FAST
+from kge.native import CACHED, FAST
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def over_entities(first: int, last: int, scores: Any, row: Any, answer: Any, counts: Any) -> None:
     """Counts over all entities."""
     for pair in range(first, last):
@@ -29,7 +29,7 @@ def over_entities(first: int, last: int, scores: Any, row: Any, answer: Any, cou
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def over_known(first: int, last: int, scores: Any, row: Any, answer: Any, starts: Any, known: Any, counts: Any) -> None:
     """Counts over the other known answers: those of row b are known[starts[b] : starts[b + 1]]."""
     for pair in range(first, last):

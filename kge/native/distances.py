@@ -18,7 +18,7 @@ from typing import Any, no_type_check
 import numpy as np
 from numba import njit
 
-from kge.native import FAST
+from kge.native import CACHED, FAST
 
 ROWS = 4
 
@@ -28,7 +28,7 @@ _TINY = np.float32(1e-30)  # squared moduli below it count as zero (kge.models.a
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def l1(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
     """Scores of a part of the queries."""
     tile = max(1, _HELD // query.shape[1])
@@ -43,7 +43,7 @@ def l1(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def l2(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
     """Scores of a part of the queries."""
     tile = max(1, _HELD // query.shape[1])
@@ -58,7 +58,7 @@ def l2(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def moduli(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
     """Scores of a part of the queries."""
     half = query.shape[1] // 2
@@ -75,7 +75,7 @@ def moduli(first: int, last: int, query: Any, table: Any, scores: Any) -> None:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def l1_gradients(
     first: int, last: int, query: Any, table: Any, scores: Any, of_scores: Any, of_query: Any, of_table: Any
 ) -> None:
@@ -97,7 +97,7 @@ def l1_gradients(
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@njit(cache=CACHED, nogil=True, fastmath=FAST, error_model="numpy")
 def l2_gradients(
     first: int, last: int, query: Any, table: Any, scores: Any, of_scores: Any, of_query: Any, of_table: Any
 ) -> None:
@@ -120,7 +120,7 @@ def l2_gradients(
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@njit(cache=CACHED, nogil=True, fastmath=FAST, error_model="numpy")
 def moduli_gradients(
     first: int, last: int, query: Any, table: Any, scores: Any, of_scores: Any, of_query: Any, of_table: Any
 ) -> None:

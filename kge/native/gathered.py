@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from kge.native import FAST
+from kge.native import CACHED, FAST
 
 PRODUCT, L1, L2, MODULI = range(4)
 KINDS = {"product": PRODUCT, "l1": L1, "l2": L2, "moduli": MODULI}
@@ -31,7 +31,7 @@ _PAIR = np.uint64(32)  # bits of a pair's number, below those of its id
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def by_id(ids: Any, rows: int) -> Any:
     """Sorted: id 2^32 + number of each pair. A radix sort holds nothing of the size of the table."""
     flat = ids.ravel()
@@ -60,7 +60,7 @@ def by_id(ids: Any, rows: int) -> Any:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def scores(first: int, last: int, kind: int, query: Any, table: Any, pairs: Any, out: Any) -> None:
     """Scores of a part of the pairs."""
     flat = out.ravel()
@@ -72,7 +72,7 @@ def scores(first: int, last: int, kind: int, query: Any, table: Any, pairs: Any,
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def add_to_queries(
     first: int, last: int, kind: int, query: Any, table: Any, pairs: Any, factors: Any, out: Any
 ) -> None:
@@ -87,7 +87,7 @@ def add_to_queries(
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def add_to_table(first: int, last: int, kind: int, query: Any, table: Any, pairs: Any, factors: Any, out: Any) -> None:
     """Add the gradients of the rows of the table whose pairs begin in a part of the pairs."""
     flat = factors.ravel()
@@ -101,7 +101,7 @@ def add_to_table(first: int, last: int, kind: int, query: Any, table: Any, pairs
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def _of_queries(first: int, last: int, pairs: Any, ids: int) -> Any:
     """The pairs of a part of the queries, without a branch that half of them would mispredict."""
     kept, count = np.empty_like(pairs), 0
@@ -112,7 +112,7 @@ def _of_queries(first: int, last: int, pairs: Any, ids: int) -> Any:
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def _begin(pairs: Any, at: int) -> int:
     """The first place from `at` on where the pairs of an id begin."""
     while 0 < at < len(pairs) and pairs[at] >> _PAIR == pairs[at - 1] >> _PAIR:
@@ -121,7 +121,7 @@ def _begin(pairs: Any, at: int) -> int:
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def _pair(pairs: Any, at: int, ids: int) -> Any:
     """Its number, query and id, of queries with so many `ids`; behind the end the last one's."""
     packed = pairs[min(at, len(pairs) - 1)]
@@ -130,7 +130,7 @@ def _pair(pairs: Any, at: int, ids: int) -> Any:
 
 
 @no_type_check
-@njit(cache=True, nogil=True)
+@njit(cache=CACHED, nogil=True)
 def _fetch(table: Any, row: int) -> None:
     """Have a row brought near: neither a random row nor the next one is foreseen by the processor."""
     size = table.shape[1] * table.itemsize
@@ -156,7 +156,7 @@ def _prefetch(_: Any, address: Any) -> Any:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def _score(kind: int, query: Any, b: int, table: Any, e: int) -> Any:
     total = _ZERO
     if kind == PRODUCT:
@@ -180,7 +180,7 @@ def _score(kind: int, query: Any, b: int, table: Any, e: int) -> Any:
 
 
 @no_type_check
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(cache=CACHED, nogil=True, fastmath=FAST)
 def _add(kind: int, factor: Any, own: Any, i: int, other: Any, j: int, out: Any) -> None:
     """Add to out_i what own_i meets in other_j: that vector, or the slope of the distance, 0 where they are equal."""
     if kind == PRODUCT:

@@ -1,5 +1,11 @@
 """Counting by compiled loops and by tensor operations: the same numbers, whoever counts."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -85,3 +91,22 @@ def test_a_model_is_ranked_without_numba_too(name: str, monkeypatch: pytest.Monk
     for mine, plain in zip(compiled, rank(model, graph.valid, known, block_size=8), strict=True):
         for field in ("optimistic", "pessimistic", "candidates"):
             assert getattr(mine, field).tolist() == getattr(plain, field).tolist()
+
+
+def test_loops_run_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As in a container of read-only files, whose user has no home."""
+    package = tmp_path / "kge"
+    shutil.copytree(Path(native.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "native" / "__pycache__").write_text("no folder can be made here")
+    (home := tmp_path / "home").write_text("nor here")
+    program = (
+        "import torch; from kge import native; from kge.evaluation import _count; zero = torch.zeros(1, dtype=int);"
+        "print(native.__file__, native.CACHED, _count(torch.ones(1, 3), zero, zero).tolist())"
+    )
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert found.stdout.split(" ", 1) == [str(package / "native" / "__init__.py"), "False [[0], [2], [3]]\n"], found
