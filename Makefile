@@ -13,8 +13,10 @@ RUNS := $(or $(KGE_STUDY_HOME),runs)
 PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
+# Options of make bench, such as --libkge PATH.
+BENCH_ARGS ?=
 
-.PHONY: help setup demo check test-slow test-crash test-cluster test-docker test-peer format clean
+.PHONY: help setup demo check test-slow test-crash test-cluster test-docker test-browser test-peer bench format clean
 
 help:
 	@echo "make setup        virtual environment .venv with the tested versions"
@@ -24,7 +26,9 @@ help:
 	@echo "make test-crash   set-up, then kills studies and their servers at dozens of moments"
 	@echo "make test-cluster set-up, then studies on several Ray nodes: one joins, one is lost, a token is asked for"
 	@echo "make test-docker  set-up, then the service of docker/ under Compose: built, run, broken, repaired"
+	@echo "make test-browser set-up, then MLflow's pages of a study in a real Chromium (packages chromium, chromium-driver)"
 	@echo "make test-peer    PyKEEN in an environment of its own, then our models, losses and ranks against its"
+	@echo "make bench        both environments, then training, ranking and starts beside PyKEEN and the machine's limits"
 	@echo "make format       set-up, then ruff's fixes and formatting, in place"
 	@echo "make clean        remove .venv and caches; runs/ stays"
 
@@ -65,8 +69,14 @@ test-cluster: setup
 test-docker: setup
 	$(BIN)/pytest -m docker --timeout 3600
 
+test-browser: setup
+	$(BIN)/pytest -m browser --timeout 1800
+
 test-peer: $(PEER)/.stamp
 	$(PEER)/bin/python -m pytest -m peer tests/peer
+
+bench: setup $(PEER)/.stamp
+	$(BIN)/python -m benchmarks.peers --pykeen $(PEER)/bin/python $(BENCH_ARGS)
 
 $(PEER)/.stamp: tests/peer/requirements.txt constraints.txt
 	python=$$(bash .ci/find-python python3.11 python3.12 python3.13 python3); "$$python" -m venv --clear $(PEER)

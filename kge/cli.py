@@ -48,13 +48,16 @@ _a_file = click.Path(dir_okay=False, path_type=Path)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--directory", type=click.Path(path_type=Path), help="Where checkpoints go; default runs/CONFIG's name.")
 @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Change one value, e.g. model.dim=64.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), help="GiB that it may hold (default: all there is).")
 @on_device
 @with_threads
-def train(config: Path, directory: Path | None, assignments: tuple[str, ...], device: str) -> None:
+def train(
+    config: Path, directory: Path | None, assignments: tuple[str, ...], memory: float | None, device: str
+) -> None:
     """Train one configuration, or go on where its directory stopped.
 
-    The directory holds last.pt (continues exactly), best.pt (best validation) and curve.csv. When memory does not
-    suffice, the training goes on with half the rows at a time, which changes no value.
+    The directory holds last.pt (continues exactly), best.pt (best validation) and curve.csv. Where memory will not
+    suffice by what is known beforehand, or does not, half the rows are in it at a time, which changes no value.
     """
     from kge.catalog import load
     from kge.fitting import BEST, LAST, read_curve
@@ -62,6 +65,7 @@ def train(config: Path, directory: Path | None, assignments: tuple[str, ...], de
     training_config = _read_config(config, assignments)
     directory = directory or Path("runs") / config.stem
     dataset = load(training_config.dataset).sealed()
+    training_config = _fitted(training_config, dataset, memory, device)
     if (directory / LAST).is_file():
         click.echo(f"continuing {directory / LAST}")
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
@@ -72,10 +76,27 @@ def train(config: Path, directory: Path | None, assignments: tuple[str, ...], de
             _write_curve(directory / "curve.csv", read_curve(directory / LAST))
     except KeyboardInterrupt:
         options = ["--directory", str(directory), *(f"--set={assignment}" for assignment in assignments)]
+        options += [] if memory is None else [f"--memory={memory:g}"]
         click.echo(f"to go on: {shlex.join(['kge', 'train', str(config), *options])}", err=True)
         raise
     click.echo(f"stopped by {validation.stop}; best MRR {validation.best_mrr:.4f} at epoch {validation.best_epoch}")
     click.echo(f"best checkpoint: {directory / BEST}")
+
+
+def _fitted(config: "TrainingConfig", dataset: "Dataset", memory: float | None, device: str) -> "TrainingConfig":
+    """The training with as few rows at a time as memory wants by what is known beforehand."""
+    from kge.footprint import Sizes, fitted, room
+
+    limit = room(device, whole=None if memory is None else memory * 2**30)
+    smaller = fitted(config, Sizes.of(dataset), limit=limit, device=device)
+    if smaller is not config:
+        _say_rows("would not fit into memory", smaller)
+    return smaller
+
+
+def _say_rows(why: str, config: "TrainingConfig") -> None:
+    rows, queries = config.training.sub_batch_size, config.validation.block_size
+    click.echo(f"{why}: going on with sub-batches of {rows} rows and blocks of {queries} queries")
 
 
 def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, device: str) -> "Iterator[Validation]":
@@ -97,8 +118,7 @@ def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, devic
                 raise ExhaustedError(f"memory: must hold one row at a time, got: {reason}") from error
         config = smaller
         release()
-        rows, queries = config.training.sub_batch_size, config.validation.block_size
-        click.echo(f"out of memory: going on with sub-batches of {rows} rows and blocks of {queries} queries")
+        _say_rows("out of memory", config)
 
 
 def _read_config(path: Path, assignments: Sequence[str]) -> "TrainingConfig":

@@ -18,6 +18,7 @@ from kge import console
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.cluster_commands import (
+    CHECKPOINTS,
     JOB_SERVER,
     Errand,
     is_job_server,
@@ -68,18 +69,51 @@ def main() -> None:
 
 @study.command()
 @click.argument("file")
-def plan(file: str) -> None:
-    """Show the arms, spaces, budget and trainings of a study; starts nothing, writes nothing.
+@click.option("--measure", type=click.Choice(["cpu", "cuda"]), help="Time each arm there, and keep the prices.")
+@click.option(
+    "--prices",
+    "price_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File of measured prices (default: prices.json in the study's folder).",
+)
+@click.option("--threads", type=click.IntRange(1), help="With --measure cpu: of each training (default: the study's).")
+@click.option(
+    "--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="With --measure: of each timing."
+)
+def plan(file: str, measure: str | None, price_file: Path | None, threads: int | None, seconds: float) -> None:
+    """Show the arms, spaces, budget and trainings of a study, and what they cost; starts nothing.
 
-    FILE is a study file or the name of a built-in study.
+    FILE is a study file or the name of a built-in study. Device-hours are shown for each kind of device that the
+    price file knows; only --measure writes to it.
     """
+    from kge.footprint import resident
+    from study import price
     from study.config import load_study
-    from study.plan import plan_lines
+    from study.plan import memory_lines, plan_lines, price_lines
+    from study.site import site
     from study.space import compose_all
 
     config = load_study(file)
-    for line in plan_lines(config, compose_all(config)):
+    threads = threads or max(1, int(config.resources.cpus_per_trial))
+    timer = None if measure is None else price.Timer(device=measure, threads=threads)
+    where = price_file or site(config.name).folder / "prices.json"
+    prices = price.read_prices(where) if (price_file and not timer) or where.is_file() else {}
+    spaces = compose_all(config)
+    for line in plan_lines(config, spaces):
         click.echo(line)
+    large = [price.largest(space, price.sizes(config.dataset)) for space in spaces.values()]
+    for line in memory_lines(spaces, large, process=resident()):
+        click.echo(line)
+    cases = [price.cases(spaces[each.arm], each) for each in large]
+    if timer is not None:
+        prices = price.merged(prices, *timer.prices(cases, config.dataset, seconds=seconds, say=_say))
+        price.write_prices(where, prices)
+    for line in price_lines(config, spaces, cases, prices):
+        click.echo(line)
+
+
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 @study.command()
@@ -108,6 +142,7 @@ _place = _options(
     ),
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
 )
+_checkpoints = click.option("--checkpoints", metavar="URL", help=CHECKPOINTS)
 _plain = click.option("--plain", is_flag=True, help="Plain lines instead of a live table.")
 _driver = _options(
     _place,
@@ -120,20 +155,30 @@ _afar = click.option("--address", help=f"{JOB_SERVER}: of a study that was submi
 @study.command()
 @click.argument("file")
 @click.option("--name", help="Another name than the file's own.")
+@_checkpoints
 @_driver
-def run(file: str, name: str | None, home: Path | None, database: str | None, address: str, plain: bool) -> int:
+def run(
+    file: str,
+    name: str | None,
+    checkpoints: str | None,
+    home: Path | None,
+    database: str | None,
+    address: str,
+    plain: bool,
+) -> int:
     """Run a study: search, replicates, one look at the test split, report.
 
     FILE is a study file or the name of a built-in study.
     """
     from study import drive
     from study.config import load_study
-    from study.site import site
+    from study.site import remote, site
 
     config = load_study(file)
     where = site(name or config.name, home=home, database=database)
+    afar = remote(where.name, checkpoints)
     with _audience(plain=plain) as audience:
-        finished = drive.run(config, where, address=address, audience=audience)
+        finished = drive.run(config, where, remote=afar, address=address, audience=audience)
     return _ended(finished, where.name, home, database)
 
 
@@ -257,10 +302,7 @@ def report(
     if (name is None) == (table is None):
         raise click.UsageError("report: must be given NAME or --from-csv FILE, one of them")
 
-    def say(sentence: str) -> None:
-        click.echo(sentence, err=True)
-
-    for file in _table_report(table, unit, out) if table else _study_report(str(name), home, database, out, say):
+    for file in _table_report(table, unit, out) if table else _study_report(str(name), home, database, out, _say):
         click.echo(file)
 
 
@@ -275,12 +317,14 @@ def _study_report(
     name: str, home: Path | None, database: str | None, out: Path | None, say: Callable[[str], None]
 ) -> tuple[Path, ...]:
     from study.evidence import write_report
+    from study.fetching import fetch_ranks
     from study.history import study_record
     from study.site import site
 
     where = site(name, home=home, database=database)
     where.open().close()
     record = study_record(where.database, name)
+    fetch_ranks(record, where.folder, say)
     files = write_report(record, folder=where.folder, out=out or where.folder / "report", say=say)
     if out is None:
         _send_report(where, say)
@@ -305,11 +349,14 @@ def _send_report(where: "Site", say: Callable[[str], None]) -> None:
 @_place
 def sync(name: str, home: Path | None, database: str | None) -> None:
     """Bring MLflow up to the study: after an outage, or to a new tracking server."""
+    from study.fetching import fetch_models
+    from study.history import study_record
     from study.site import site
     from study.tracking.worker import sync_command
 
     where = site(name, home=home, database=database)
     where.open().close()
+    fetch_models(study_record(where.database, name), where.folder, lambda said: click.echo(said, err=True))
     click.echo(str(sync_command(name=name, home=where.home, database=where.database)))
 
 

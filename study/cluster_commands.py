@@ -5,7 +5,7 @@ Each of them is a job there: a database that only the cluster reaches needs no w
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from study.cluster import Jobs
 
 JOB_SERVER = "Job server of a Ray cluster, http://HEAD:8265"
+CHECKPOINTS = "Keep checkpoints there, such as s3://bucket/prefix, and not in HOME (KGE_STUDY_CHECKPOINTS)."
 INTERRUPTED = 130
 
 _address_option = click.option("--address", required=True, help=f"{JOB_SERVER}.")
@@ -37,10 +38,16 @@ class Errand:
 @_address_option
 @click.option("--home", help="On the cluster: the folder of studies (default: KGE_STUDY_HOME there, else ~/kge-study).")
 @click.option("--database", help="URL of a database, without a password (default: KGE_STUDY_DATABASE there).")
+@click.option("--checkpoints", metavar="URL", help=CHECKPOINTS)
 @no_wait_option
 @with_code_option
 def submit(
-    file: str, name: str | None, address: str, home: str | None, database: str | None, no_wait: bool, with_code: bool
+    file: str,
+    name: str | None,
+    address: str,
+    checkpoints: str | None,
+    no_wait: bool,
+    **terms: Any,
 ) -> int:
     """Run a study on a Ray cluster, as a job that outlives this command, and show its progress.
 
@@ -49,13 +56,17 @@ def submit(
     """
     from study.cluster import STUDY_FILE, Jobs, Terms
     from study.config import load_study
+    from study.object_store import study_url
 
     config = load_study(file)
     study = name or config.name
     arguments = ["run", STUDY_FILE, "--address", "auto", "--plain", *(["--name", name] if name else [])]
-    terms = Terms(home=home, database=database, with_code=with_code)
+    if checkpoints is not None:
+        study_url(checkpoints, study)
+        arguments += ["--checkpoints", checkpoints]
+    where = Terms(**terms)
     jobs = Jobs(address)
-    job = jobs.submit(arguments, study=study, terms=terms, file=config.text)
+    job = jobs.submit(arguments, study=study, terms=where, file=config.text)
     return _accompany(jobs, job, study, address, wait=not no_wait)
 
 

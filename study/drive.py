@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +24,9 @@ from study.config import StudyConfig, parse_study
 from study.environment import environment
 from study.errors import StudyExistsError, UserError, WorldError
 from study.evidence import write_report
+from study.fetching import fetch_models, fetch_ranks
 from study.history import study_record, trial_records
+from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
 from study.opening import TestJob, open_test, record_test, sealed, untested
 from study.pretraining import generations
 from study.records import Selection
@@ -36,7 +39,7 @@ from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import priced, rank_test_split, same_dataset
+from study.trial import at_hand, forget, priced, rank_test_split, same_dataset
 from study.work import ArmProgress, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
@@ -52,15 +55,22 @@ class Audience:
     say: Callable[[str], None]
 
 
-def run(config: StudyConfig, site: Site, *, address: str, audience: Audience) -> bool:
+def run(
+    config: StudyConfig, site: Site, *, remote: ObjectStore | None = None, address: str, audience: Audience
+) -> bool:
     """Begin a study and bring it to its report; False when it was interrupted before."""
     if site.has_study():
         raise StudyExistsError(f"study {site.name!r} exists; `study resume {site.name}` continues it")
     registration = declare(config, site.name)
+    facts = {}
+    if remote is not None:
+        remote.check(new=True)
+        facts[CHECKPOINTS] = remote.url
     stop = Stop()
-    with stopping(stop), Cluster(address=address, slots=Slots.of(config.resources), stop=stop) as cluster:
+    slots = Slots.of(config.resources)
+    with stopping(stop), Cluster(address=address, slots=slots, stop=stop, say=audience.say) as cluster:
         cluster.connect()  # the last thing that can refuse the study before anything is written
-        registration = replace(registration, environment={**registration.environment, **cluster.facts()})
+        registration = replace(registration, environment={**registration.environment, **facts, **cluster.facts()})
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
             store.register_study(registration, file=str(Path(config.document.path).resolve()))
@@ -77,7 +87,10 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             resources = parse_study(registration.spec, f"study {site.name}").resources
-            with Cluster(address=address, slots=Slots.of(resources), stop=stop) as cluster:
+            remote = remote_of(registration.environment)
+            if remote is not None:
+                remote.check(new=False)
+            with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
                 drive = Drive(site, store, registration, cluster, stop, audience)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 
@@ -164,12 +177,14 @@ class Drive:
         self._cluster = cluster
         self._stop = stop
         self._audience = audience
+        self._remote = remote_of(registration.environment)
+        self._forget: Callable[[Path], object] = forget
         cards = {card.arm: card for card in registration.spaces}
         self._spaces = {arm.name: Space.of(arm, cards[arm.name]) for arm in registration.arms}
 
     def search_to_report(self) -> bool:
         """Every stage; where all is done, only MLflow is brought up to it, and the report written again."""
-        with self._arms() as arms:
+        with self._arms() as arms, self._forgetting():
             work = Sequence(self._works(arms))
             if work.is_done and self._is_tested():
                 self._audience.say(f"study {self._site.name} is finished, nothing is left to train or to rank")
@@ -178,7 +193,7 @@ class Drive:
 
     def replicate_to_report(self) -> bool:
         """Every stage but the search, which must have ended."""
-        with self._arms() as arms:
+        with self._arms() as arms, self._forgetting():
             if not self._search(arms).is_done:
                 name = self._site.name
                 raise UserError(f"study {name!r}: its search must have ended; `study resume {name}` goes on with it")
@@ -191,7 +206,8 @@ class Drive:
 
     def _train(self, work: Work) -> bool:
         if not work.is_done:
-            self._cluster.execute(work)
+            placed = partial(self._store.record_place, self._study.name)
+            self._cluster.execute(work, remote=self._remote, placed=placed)
         return self._goes_on()
 
     def _search(self, arms: Arms) -> SearchWork:
@@ -207,6 +223,7 @@ class Drive:
             ),
             config=self._config,
             listen=self._audience.progress,
+            forget=self._forget,
         )
 
     def _replication(self, arms: Arms) -> ReplicateWork:
@@ -220,6 +237,7 @@ class Drive:
             replicates=self._study.replicates,
             sources={arm.name: arm.source for arm in self._study.arms if arm.source is not None},
             listen=self._audience.progress,
+            forget=self._forget,
         )
 
     def _freeze(self, arms: Arms) -> list[Selection]:
@@ -236,21 +254,24 @@ class Drive:
         return not untested(self._store, study=self._study.name, folder=self._site.folder, selections=selections)
 
     def _test(self) -> bool:
-        folder, study = self._site.folder, self._study.name
+        folder, study, remote = self._site.folder, self._study.name, self._remote
         jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
         device = Slots.of(self._config.resources).device
 
         def rank(job: TestJob) -> Evaluation:
-            return rank_test_split(job.checkpoint, job.dataset, device=device)
+            with at_hand(job.checkpoint, folder, remote) as checkpoint:
+                return rank_test_split(checkpoint, job.dataset, device=device)
 
         if jobs:
             self._audience.say(f"ranking the test split: {len(jobs)} replicates")
             for job, evaluation in self._cluster.map(rank, jobs):
-                record_test(self._store, study=study, folder=folder, job=job, evaluation=evaluation)
+                record_test(self._store, study=study, folder=folder, remote=remote, job=job, evaluation=evaluation)
         return self._goes_on()
 
     def _report(self) -> bool:
         record, folder = study_record(self._site.database, self._study.name), self._site.folder
+        fetch_ranks(record, folder, self._audience.say)
+        fetch_models(record, folder, self._audience.say)
         write_report(record, folder=folder, out=folder / "report", say=self._audience.say)
         self._audience.say(f"report: {folder / 'report' / 'index.html'}")
         return True
@@ -265,6 +286,15 @@ class Drive:
         search = Search(seed=self._study.seed, config=self._config.search, spaces=self._spaces)
         with closing(Arms(self._site.database, self._study.name, search)) as arms:
             yield arms
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Checkpoints that are kept afar are deleted beside the work."""
+        if self._remote is None:
+            yield
+            return
+        with forgetting(self._remote, self._site.folder) as self._forget:
+            yield
 
     @contextmanager
     def _mirrored(self) -> Iterator[None]:

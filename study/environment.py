@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def environment() -> Mapping[str, str]:
         "git commit": _commit(),
     }
     return {name: value for name, value in known.items() if value}
+
+
+@cache
+def device_name(device: str) -> str:
+    """What stands behind "cpu" or "cuda" in this process."""
+    return torch.cuda.get_device_name() if device == "cuda" else _cpu()
 
 
 def _version(package: str) -> str:

@@ -28,6 +28,7 @@ def study_record(database: str, name: str) -> StudyRecord:
             replicate_records=tuple(store.replicates(name)),
             openings=tuple(store.openings(name)),
             amendments=tuple(store.amendments(name)),
+            places=tuple(store.places(name)),
             stops=tuple(_stops(registration, trials)),
             comparison=declared(registration.spec, registration.arms, f"study {name}"),
         )

@@ -15,6 +15,7 @@ from kge.fitting import Evaluation
 from kge.ranks_file import write_ranks
 from study.errors import UserError
 from study.layout import best_checkpoint, replicate_folder
+from study.object_store import ObjectStore
 from study.records import Amendment, Opening, ReplicateRecord, Selection, TrialState
 from study.store import Store
 
@@ -93,9 +94,13 @@ def _trained(replicates: Iterable[ReplicateRecord], selection: Selection) -> lis
     ]
 
 
-def record_test(store: Store, *, study: str, folder: Path, job: TestJob, evaluation: Evaluation) -> None:
-    """Keep a replicate's ranks, then its metrics: metrics in the database say that the ranks are on disk."""
+def record_test(
+    store: Store, *, study: str, folder: Path, remote: ObjectStore | None, job: TestJob, evaluation: Evaluation
+) -> None:
+    """Keep a replicate's ranks, then its metrics: metrics in the database say that the ranks are kept."""
     file = f"ranks/{job.replicate.arm}-{job.replicate.index}.parquet"
     write_ranks(folder / file, evaluation.ranks)
+    if remote is not None:
+        remote.send(folder / file, Path(file))
     metrics = tuple((name, float(value)) for name, value in evaluation.metrics.items())
     store.record_replicate(study, replace(job.replicate, test_metrics=metrics, ranks_file=file))

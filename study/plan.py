@@ -1,4 +1,4 @@
-"""What a study is going to do, in words: arms, spaces, what differs between arms, budget and trainings."""
+"""What a study is going to do, in words: arms, spaces, what differs between arms, budget, trainings and their cost."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from study.budget import amount, most_epochs
 from study.config import StudyConfig
 from study.pretraining import start_text, starts_elsewhere
+from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
 from study.records import Dimension, Value
 from study.space import Space
 
@@ -26,6 +27,60 @@ def plan_lines(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str
     yield from _starts(config)
     yield from _cards(spaces)
     yield from _budget(config, spaces)
+
+
+def memory_lines(spaces: Mapping[str, Space], sizes: Iterable[Largest], *, process: int) -> Iterator[str]:
+    """How much memory the largest training of each arm takes, beside what a process holds without one."""
+    yield ""
+    yield f"Memory of the largest training of each arm, by formula, beside a process of {process / 1e6:.0f} MB:"
+    header = ("arm", "CPU", "GPU", "where")
+    rows = ((each.arm, _mb(each.cpu), _mb(each.cuda), _differing(spaces[each.arm], each)) for each in sizes)
+    yield from _table([header, *rows])
+
+
+def price_lines(
+    config: StudyConfig, spaces: Mapping[str, Space], cases: Sequence[tuple[Case, Case]], prices: Prices
+) -> Iterator[str]:
+    """Device-hours of the study on each kind of device that has prices."""
+    for device, known in prices.items():
+        programs = {_program(price) for pair in cases for case in pair if (price := known.get(case.sha256))}
+        if not programs:
+            continue
+        arms = [[hours(config, spaces[case.arm], case, known) for case in pair] for pair in cases]
+        yield ""
+        yield f"Device-hours on {device}, at most, each training alone on it ({'; '.join(sorted(programs))}):"
+        columns = ("s/epoch", "search", "replicates")
+        heads = [("", "middle", "", "", "dearest", "", ""), ("arm", *columns, *columns)]
+        sums = [total(each) for each in zip(*arms, strict=True)]
+        yield from _table([*heads, *(_hour_row(pair) for pair in [*arms, sums])])
+        between, dearest = (f"{each.all:.3g} device-hours" for each in sums)
+        yield f"All trainings in the middle of their spaces: {between}; all dearest: {dearest}."
+        if unpriced := sum(any(one.seconds is None for one in pair) for pair in arms):
+            yield f"{unpriced} of {len(arms)} arms have no price there: `study plan --measure` makes them."
+
+
+def _program(price: Price) -> str:
+    commit, _, changed = price.commit.partition(" ")
+    return f"torch {price.torch}, commit {commit[:12] or 'unknown'}{' ' + changed if changed else ''}"
+
+
+def _hour_row(pair: Sequence[ArmHours]) -> Sequence[str]:
+    cells = ((_number(one.seconds), _number(one.search), _number(one.replicates)) for one in pair)
+    return (pair[0].arm, *(cell for three in cells for cell in three))
+
+
+def _differing(space: Space, big: Largest) -> str:
+    """Where the largest training is off the middle of its space."""
+    between = middle(space)
+    return ", ".join(f"{path} {_shown(value)}" for path, value in big.params.items() if value != between[path])
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _objectives(config: StudyConfig) -> Iterator[str]:

@@ -109,6 +109,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an attempt ran; unknown for one that was lost before its first validation."""
+
+    arm: str
+    stage: str
+    trial: int
+    attempt: int
+    node: str  # Ray's own id of it
+    host: str
+    device: str  # the kind that trained: "NVIDIA H100 80GB HBM3", or the processor
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialRecord:
     """One trial with its whole history."""
 
@@ -299,6 +312,7 @@ class StudyRecord:
     stops: tuple[ArmStop, ...] = ()
     imported_from: str = ""  # the table of another tool's trials (study.external), of which spec_sha256 is the hash
     comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
+    places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
 
     def current_selection(self, arm: str) -> Selection | None:
         """The arm's selection that counts: the latest."""

@@ -20,18 +20,19 @@ from tempfile import TemporaryDirectory
 import torch
 
 from kge.data import Dataset
-from kge.documents import unknown
+from kge.documents import parse_config, unknown
 from study.config import parse_study
 from study.environment import environment
 from study.errors import UserError
 from study.history import curves_by_trial, study_record
+from study.object_store import CHECKPOINTS, ObjectStore, remote_of
 from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord
 from study.replicate import STAGE, replicate_config
 from study.runner import Slots
 from study.site import Site
 from study.space import Space
 from study.store import Store
-from study.trial import run_attempt, same_dataset
+from study.trial import fetch_start, run_attempt, same_dataset
 
 _OWN_FAULT = (FailureClass.DIVERGENCE, FailureClass.BUG)
 
@@ -74,10 +75,12 @@ def again(
     device = _checked(device or slots.device)
     torch.set_num_threads(slots.threads)
     say(f"{recorded.name} again, on {device} (threads: {slots.threads}), as far as the record goes")
-    for line in changed(record.environment, environment()):
+    then = {name: fact for name, fact in record.environment.items() if name != CHECKPOINTS}
+    for line in changed(then, environment()):
         say(line)
     known, events = {each.epoch: each.mrr for each in recorded.curve}, list[Measurement | Outcome]()
-    for event in train_again(recorded, folder=site.folder, dataset=dataset, device=device):
+    remote = remote_of(record.environment)
+    for event in train_again(recorded, folder=site.folder, dataset=dataset, device=device, remote=remote):
         events.append(event)
         if isinstance(event, Measurement):
             was = f"recorded {known[event.epoch]:.6f}" if event.epoch in known else "not recorded"
@@ -129,10 +132,14 @@ def recorded_replicate(record: StudyRecord, store: Store, named: str) -> Recorde
     )
 
 
-def train_again(recorded: Recorded, *, folder: Path, dataset: Dataset, device: str) -> Iterator[Measurement | Outcome]:
+def train_again(
+    recorded: Recorded, *, folder: Path, dataset: Dataset, device: str, remote: ObjectStore | None = None
+) -> Iterator[Measurement | Outcome]:
     """The validations of the replay, as far as the record goes; the outcome last, where it came to one."""
     last = recorded.curve[-1].epoch if recorded.curve else 0
     with TemporaryDirectory(prefix="kge-replay-") as scratch:
+        if remote is not None:
+            fetch_start(parse_config(recorded.config), remote, folder := Path(scratch))
         assignment = Assignment(
             study="replay",
             arm=recorded.arm,

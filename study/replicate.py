@@ -30,7 +30,7 @@ Key = tuple[str, int]  # arm and index
 class ReplicateWork:
     """Every selection, trained again with fresh seeds: the first replicate of every arm, then the second, ..."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (a driver makes it, once)
         self,
         *,
         study: str,
@@ -41,12 +41,14 @@ class ReplicateWork:
         replicates: int,
         sources: Mapping[str, str],
         listen: Callable[[ArmProgress], None],
+        forget: Callable[[Path], object] = forget,
     ) -> None:
         """`sources`: by arm, the arm that it starts from."""
         self._study = study
         self._folder = folder
         self._store = store
         self._listen = listen
+        self._forget = forget
         self._selections = {selection.arm: selection for selection in selections}
         self._log = AttemptLog(store, study=study, stage=STAGE)
         self._curves: dict[tuple[str, int], list[Measurement]] = {
@@ -111,13 +113,13 @@ class ReplicateWork:
             if (record.arm, record.index) not in self._records and not record.state.is_final:
                 ended = replace(record, state=TrialState.FAIL, reason="superseded: another trial was selected")
                 self._store.record_replicate(self._study, ended)
-                forget(self._directory(record.arm, record.index))
+                self._forget(self._directory(record.arm, record.index))
 
     def _recover(self) -> None:
         self._log.interrupt()
         for (arm, index), record in self._records.items():
             if record.state.is_final:
-                forget(self._directory(arm, index))  # the last driver may have died before it did
+                self._forget(self._directory(arm, index))  # the last driver may have died before it did
             else:
                 self._resolve(arm, index)
         for arm in self._selections:
@@ -156,7 +158,7 @@ class ReplicateWork:
         )
         self._records[arm, index] = record
         self._store.record_replicate(self._study, record)
-        forget(self._directory(arm, index))
+        self._forget(self._directory(arm, index))
         found = f"mrr {best.mrr:.4f}" if best else "not measured"
         self._tell(arm, f"replicate {index}: {outcome.state}, {found}, {outcome.reason}")
         if outcome.state is TrialState.FAIL:

@@ -8,11 +8,9 @@ The database is the only truth. Tune's own state is scratch in a temporary folde
 what was running when a driver died is issued again by the work.
 """
 
-import fcntl
 import logging
 import math
 import os
-import shutil
 import signal
 import socket
 import tempfile
@@ -21,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -33,13 +31,17 @@ from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
 from ray.exceptions import AuthenticationError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.config import Resources
+from study.environment import device_name
 from study.errors import UserError, WorldError
-from study.records import Assignment, Outcome
+from study.object_store import ObjectStore
+from study.records import Assignment, Outcome, Place
+from study.scratch import scratch_folder
 from study.trial import run_attempt
 from study.work import Stop, Work
 
@@ -62,7 +64,7 @@ _TUNE = {
 _WORKER = {"OMP_WAIT_POLICY": "passive"}
 
 _CHECK = 5.0  # seconds between two looks at the cluster
-_GRACE = 600.0  # seconds before the folder of a driver that is gone is removed
+_JOINING = 120.0  # seconds that a running cluster has for its first node with room for a trial
 _EVERYWHERE = ("CPU", "GPU", "memory", "object_store_memory")  # what Ray counts on nodes by itself
 _OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
@@ -109,11 +111,13 @@ class Slots:
         """How many attempts run at once on the nodes that the connected cluster has now."""
         return sum(self._fit(node) for node in _nodes()) if self.max_concurrent is None else self.max_concurrent
 
-    def check(self) -> None:
-        """WorldError when no node has room for an attempt; where `max_concurrent` is given, one may still join."""
-        if self.width < 1:
-            needs = ", ".join(f"{need:g} {kind}" for kind, need in self.needs.items())
-            raise WorldError(f"resources: must fit a node, got {needs} per trial where the cluster has {node_kinds()}")
+    @property
+    def shortage(self) -> str:
+        """What is lacking when no node has room for an attempt; where `max_concurrent` is given, one may still join."""
+        if self.width > 0:
+            return ""
+        needs = ", ".join(f"{need:g} {kind}" for kind, need in self.needs.items())
+        return f"{needs} per trial where the cluster has {node_kinds()}"
 
     def _fit(self, node: Mapping[str, float]) -> int:
         return min(math.floor(node.get(kind, 0) / need + 1e-6) for kind, need in self.needs.items())
@@ -122,10 +126,11 @@ class Slots:
 class Cluster:
     """A Ray cluster of our own on this machine ("local"), or a running one by its address; started at first use."""
 
-    def __init__(self, *, address: str, slots: Slots, stop: Stop) -> None:
+    def __init__(self, *, address: str, slots: Slots, stop: Stop, say: Callable[[str], None] = lambda _: None) -> None:
         self._address = address
         self._slots = slots
         self._stop = stop
+        self._say = say
         self._open: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -145,7 +150,8 @@ class Cluster:
                 f"--address: must be auto or HOST:PORT, got {self._address!r}; `study submit` takes a job server"
             )
         self._open = ExitStack()
-        scratch = self._open.enter_context(_scratch_folder())
+        # Right below /tmp because the paths of sockets in it are limited to 107 bytes.
+        scratch = self._open.enter_context(scratch_folder("kge-ray-", root=Path("/tmp")))
         self._open.callback(ray.shutdown)
         _quieten()
         os.environ.update(_TUNE)
@@ -162,22 +168,44 @@ class Cluster:
                 ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
         except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
             raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {_one_line(error)}") from error
-        self._slots.check()
+        self._await_room()
+
+    def _await_room(self) -> None:
+        """A cluster that others start may have its head alone as yet; WorldError when nothing that fits has come."""
+        deadline = time.monotonic() + (0 if self._address == "local" else _JOINING)
+        if self._slots.shortage and self._address != "local":
+            self._say(f"waiting for a node, {_JOINING:g} s at most: {self._slots.shortage}")
+        while self._slots.shortage and time.monotonic() < deadline and self._stop.reason is None:
+            time.sleep(0.5)
+        if self._slots.shortage:
+            raise WorldError(f"resources: must fit a node, got {self._slots.shortage}")
 
     def facts(self) -> dict[str, str]:
         """What is to be remembered of a cluster that others have started."""
         return {} if self._address == "local" else {"nodes": node_kinds()}
 
-    def execute(self, work: Work) -> None:
-        """Run a work until it has no more, or until told to stop."""
+    def execute(
+        self,
+        work: Work,
+        *,
+        remote: ObjectStore | None = None,
+        placed: Callable[[Place], None] = lambda _: None,
+    ) -> None:
+        """Run a work until it has no more, or until told to stop.
+
+        Args:
+            work: what is to be done.
+            remote: where checkpoints are kept, if not in the folders of the assignments.
+            placed: hears where each attempt runs, before its first event is passed on.
+        """
         self.connect()
-        desk = _Desk(work, stop=self._stop, width=self._slots.width, look=self._look)
+        desk = _Desk(work, stop=self._stop, width=self._slots.width, look=self._look, placed=placed)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
         while not desk.done and self._stop.reason is None:
             with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
                 try:
-                    with _memory_kills_are_deaths():
-                        _tuner(desk, slots=self._slots, scratch=scratch).fit()
+                    with _memory_kills_are_deaths(), _credentials_stay():
+                        _tuner(desk, slots=self._slots, scratch=scratch, remote=remote).fit()
                 except _Stopped:
                     return
                 except Exception as error:  # not of a training: these are results
@@ -216,26 +244,6 @@ class Cluster:
         if self._address == "local" and not _nodes():
             raise WorldError("Ray: must live as long as the study, its raylet has died")
         return self._slots.width
-
-
-@contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """A folder for Ray. Its lock says that we live; what killed drivers have left is removed.
-
-    It is right below /tmp because the paths of sockets in it are limited to 107 bytes.
-    """
-    for old in Path("/tmp").glob("kge-ray-*/lock"):
-        with suppress(OSError), old.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.time() - old.stat().st_mtime > _GRACE:
-                shutil.rmtree(old.parent, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="kge-ray-", dir="/tmp"))
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def node_kinds() -> str:
@@ -282,6 +290,17 @@ def _memory_kills_are_deaths() -> Iterator[None]:
 
 
 @contextmanager
+def _credentials_stay() -> Iterator[None]:
+    """Keep the driver's AWS credentials from being sent to workers, because Ray writes what is sent to a log.
+
+    Tune would send them in the environment of every actor (Ray 2.60). Nodes have credentials of their own.
+    """
+    sent = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    with patch.object(class_cache, "ENV_VARS_TO_PROPAGATE", sent):
+        yield
+
+
+@contextmanager
 def _our_signals() -> Iterator[None]:
     """Ray takes SIGTERM for itself when it starts; give it back."""
     before = signal.getsignal(signal.SIGTERM)
@@ -319,10 +338,10 @@ def _shorten(line: str) -> str:
     return textwrap.shorten(line, 200, placeholder=" ...")
 
 
-def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
+def _tuner(desk: "_Desk", *, slots: Slots, scratch: str, remote: ObjectStore | None) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.custom}),
-        param_space={"threads": slots.threads, "device": slots.device},
+        param_space={"threads": slots.threads, "device": slots.device, "remote": remote},
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -347,8 +366,12 @@ def _tuner(desk: "_Desk", *, slots: Slots, scratch: str) -> tune.Tuner:
 class _Desk:
     """What the searcher and the scheduler share: the work, and which Tune trial is which attempt."""
 
-    def __init__(self, work: Work, *, stop: Stop, width: int, look: Callable[[], int]) -> None:
+    def __init__(
+        self, work: Work, *, stop: Stop, width: int, look: Callable[[], int], placed: Callable[[Place], None]
+    ) -> None:
         self.work = work
+        self._placed = placed
+        self._known: set[str] = set()  # Tune trials whose place was told
         self.stop = stop
         self.width = max(1, width)
         self._look = look
@@ -380,9 +403,12 @@ class _Desk:
         self.done = assignment is None and not self.live
         return assignment
 
-    def hear(self, trial_id: str, event: Any) -> bool:
+    def hear(self, trial_id: str, event: Any, *, place: Place) -> bool:
         """Pass an event on; True while the attempt goes on."""
         self.losses = 0
+        if trial_id not in self._known:
+            self._known.add(trial_id)
+            self._placed(place)
         if isinstance(event, Outcome):
             self.work.ended(self.live[trial_id], event)
             return False
@@ -453,7 +479,7 @@ class _Judge(_Scratch, TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> str:
         with self._desk.guarded():
-            goes_on = self._desk.hear(trial.trial_id, result["event"])
+            goes_on = self._desk.hear(trial.trial_id, result["event"], place=result["place"])
         return TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -502,7 +528,17 @@ class _Attempt(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         torch.set_num_threads(config["threads"])
-        self._events = run_attempt(config["assignment"], device=config["device"])
+        assignment: Assignment = config["assignment"]
+        self._place = Place(
+            arm=assignment.arm,
+            stage=assignment.stage,
+            trial=assignment.trial,
+            attempt=assignment.attempt,
+            node=ray.get_runtime_context().get_node_id(),
+            host=socket.gethostname(),
+            device=device_name(config["device"]),
+        )
+        self._events = run_attempt(assignment, device=config["device"], remote=config["remote"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -510,7 +546,7 @@ class _Attempt(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        return {"event": next(self._events)}
+        return {"event": next(self._events), "place": self._place}
 
     def cleanup(self) -> None:
         self._events.close()

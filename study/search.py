@@ -78,7 +78,7 @@ class _Arm:
 class SearchWork:
     """All trials of all arms, in turn."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (a driver makes it, once)
         self,
         *,
         study: str,
@@ -89,6 +89,7 @@ class SearchWork:
         ledger: Ledger,
         config: StudyConfig,
         listen: Callable[[ArmProgress], None],
+        forget: Callable[[Path], object] = forget,
     ) -> None:
         self._study = study
         self._folder = folder
@@ -97,6 +98,7 @@ class SearchWork:
         self._spaces = spaces
         self._ledger = ledger
         self._listen = listen
+        self._forget = forget
         self._most_at_once = config.resources.max_concurrent_per_arm
         self._log = AttemptLog(store, study=study, stage=STAGE)
         self._arms = {arm: _Arm(arm, config) for arm in spaces}
@@ -174,7 +176,7 @@ class SearchWork:
                 if record.state.is_final:
                     ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
                     arm.end(record.number, ended)
-                    forget(self._directory(name, record.number))  # the last driver may have died before it did
+                    self._forget(self._directory(name, record.number))  # the last driver may have died before it did
             self._take_over_start(name)
             for stake in in_time((self._stake(name, number), *self._log.span(name, number)) for number in arm.trials):
                 self._ledger.put(stake)
@@ -257,7 +259,7 @@ class SearchWork:
         if outcome.state is TrialState.COMPLETE and best is None:
             outcome = Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason="ended without a validation")
         self._optuna.tell(arm, number, outcome, (best.mrr, best.epoch) if best else None)
-        forget(self._directory(arm, number))
+        self._forget(self._directory(arm, number))
         self._arms[arm].end(number, outcome)
         self._enter(arm, number)
         found = f"mrr {best.mrr:.4f}" if best else "not measured"

@@ -1,6 +1,8 @@
 """Where a study lives: a folder of its own below a home folder, and a database.
 
 HOME/NAME/study.db  trials/  replicates/  ranks/  selection.json  report/  driver.log
+
+Checkpoints may be kept at a URL instead (study.object_store). That is said once, when the study begins.
 """
 
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from study.database import sqlite_url
 from study.errors import UnknownStudyError, UserError
+from study.object_store import ObjectStore, study_url
 from study.store import Store
 
 
@@ -61,3 +64,9 @@ def site(name: str, *, home: Path | None = None, database: str | None = None) ->
     root = (home or Path(os.environ.get("KGE_STUDY_HOME") or "runs")).resolve()
     url = database or os.environ.get("KGE_STUDY_DATABASE") or sqlite_url(root / name / "study.db")
     return Site(name=name, home=root, database=url)
+
+
+def remote(name: str, url: str | None = None) -> ObjectStore | None:
+    """Where a new study keeps its checkpoints, by option, else by KGE_STUDY_CHECKPOINTS; None: in its folder."""
+    given = url or os.environ.get("KGE_STUDY_CHECKPOINTS")
+    return ObjectStore(study_url(given, name)) if given else None

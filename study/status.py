@@ -7,6 +7,7 @@ from study.budget import UNITS, Ledger, amount
 from study.lease import Owner
 from study.pretraining import generations, start_text, starts_elsewhere
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
+from study.report import hardware
 
 
 def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
@@ -27,6 +28,10 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
         yield f"  charged     {spent.trials} trials, {spent.epochs} epochs, {spent.device_seconds:.1f} device-seconds"
         yield f"  best mrr    {_best(trials)}"
         yield f"  replicates  {_replicates(replicates)} of {record.replicates}"
+    devices = hardware.devices(record.places)
+    if devices:
+        yield ""
+        yield f"trained: {devices}"
     yield ""
     parity = ledger.parity()
     yield "parity (largest over smallest spending): " + ", ".join(f"{unit} {parity[unit]:.3g}" for unit in UNITS)

@@ -24,6 +24,7 @@ from study.records import (
     Measurement,
     Opening,
     Outcome,
+    Place,
     ReplicateRecord,
     Selection,
     SpaceCard,
@@ -86,6 +87,7 @@ _attempts = _table(
     {"started": sa.Double, "state": _WORD, "reason": sa.Text, **_COST},  # the cost is what was not measured
     {"ended": sa.Double, "failure": _WORD},
 )
+_places = _table("kge_places", {**_TRIAL, "attempt": sa.Integer}, {"node": _NAME, "host": _NAME, "device": sa.Text}, {})
 _selections = _table(
     "kge_selections",
     {"study": _NAME, "arm": _NAME, "number": sa.Integer},
@@ -253,6 +255,16 @@ class Store:
     def attempts(self, study: str, stage: str) -> list[AttemptRecord]:
         """All attempts of a stage, by arm, trial and attempt."""
         return [_attempt(row) for row in self._database.select(_attempts, study=study, stage=stage)]
+
+    @retried
+    def record_place(self, study: str, place: Place) -> None:
+        """Note where an attempt runs."""
+        self._database.insert(_places, {"study": study, **vars(place)})
+
+    @retried
+    def places(self, study: str) -> list[Place]:
+        """Where attempts ran, by arm, stage, trial and attempt."""
+        return [Place(**_without_study(row)) for row in self._database.select(_places, study=study)]
 
     # -- selection, replicates, test -------------------------------------------------------------
 

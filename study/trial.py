@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from kge.memory import is_out_of_memory, release
 from kge.pretraining import copy_tables
 from kge.training import EpochReport
 from study.errors import StudyFileError, UserError, WorldError
+from study.object_store import ObjectStore, Sender
 from study.records import Arm, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
+from study.scratch import scratch_folder
 from study.space import Space
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
@@ -50,26 +52,30 @@ def sealed_dataset(name: str) -> Dataset:
 
 
 def run_attempt(
-    assignment: Assignment, *, device: str = "cpu", dataset: Callable[[str], Dataset] = sealed_dataset
+    assignment: Assignment,
+    *,
+    device: str = "cpu",
+    dataset: Callable[[str], Dataset] = sealed_dataset,
+    remote: ObjectStore | None = None,
 ) -> Generator[Measurement | Outcome, None, None]:
     """Train or go on training; one measurement per validation, and the outcome last.
 
-    WorldError, or an OSError of a full or broken disk, is infrastructure: the attempt is to be repeated.
+    With `remote` the checkpoints are kept there and not in the assignment's directory. WorldError, or an OSError of
+    a full or broken disk, is infrastructure: the attempt is to be repeated.
     """
     meter = None
     try:
         config = parse_config(assignment.config)
         stop = "max_epochs"
-        with _exclusive(Path(assignment.directory)) as directory:
+        with _desk(assignment, config, remote) as desk:
             data = dataset(config.dataset)
             meter = _Meter(config)
-            with closing(
-                fit_by_epoch(config, data, directory=directory, device=device, base=Path(assignment.folder))
-            ) as events:
+            with closing(fit_by_epoch(config, data, directory=desk.directory, device=device, base=desk.base)) as events:
                 for event in events:
                     if isinstance(event, EpochReport):
                         meter.trained(event)
                         continue
+                    desk.saved()
                     yield _measurement(assignment, event)
                     meter.validated()
                     stop = event.stop or stop
@@ -148,6 +154,25 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}{place}" if said else f"{type(error).__name__}{place}"
 
 
+@contextmanager
+def at_hand(checkpoint: Path, folder: Path, remote: ObjectStore | None) -> Iterator[Path]:
+    """The best checkpoint of a training in a study's folder; where it is kept afar, fetched while it is used."""
+    if remote is None:
+        yield checkpoint
+        return
+    with scratch_folder("kge-ranked-") as scratch:
+        fetched = scratch / checkpoint.name
+        remote.fetch_best(checkpoint.parent.relative_to(folder), fetched)
+        yield fetched
+
+
+def fetch_start(config: TrainingConfig, remote: ObjectStore, base: Path) -> None:
+    """Fetch what a training starts from, where that is another one of its study."""
+    start = config.pretrain.checkpoint
+    if start is not None and not Path(start).is_absolute():
+        remote.fetch_best(Path(start).parent, base / start)
+
+
 def rank_test_split(checkpoint: Path, dataset: str, *, device: str = "cpu") -> Evaluation:
     """Rank the test split, filtered by all splits; only for replicates of a frozen selection."""
     splits = ("train", "valid", "test")
@@ -169,6 +194,33 @@ def _measurement(assignment: Assignment, validation: Validation) -> Measurement:
         device_seconds=validation.device_seconds,
         time=time.time(),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Desk:
+    """Where an attempt works."""
+
+    directory: Path  # of its checkpoints
+    base: Path  # where relative paths of its configuration start
+    saved: Callable[[], None]  # told of every checkpoint before anyone hears of the validation
+
+
+@contextmanager
+def _desk(assignment: Assignment, config: TrainingConfig, remote: ObjectStore | None) -> Iterator[_Desk]:
+    """The trial's own folder; or a scratch folder that begins with what the attempts before this one have sent."""
+    if remote is None:
+        with _exclusive(Path(assignment.directory)) as directory:
+            yield _Desk(directory=directory, base=Path(assignment.folder), saved=lambda: None)
+        return
+    trial = Path(assignment.directory).relative_to(assignment.folder)
+    with scratch_folder("kge-trial-") as scratch:
+        directory = scratch / trial
+        directory.mkdir(parents=True)
+        remote.take_over(trial, attempt=assignment.attempt, to=directory)
+        if not (directory / LAST).is_file():
+            fetch_start(config, remote, scratch)
+        sender = Sender(remote, trial, attempt=assignment.attempt, directory=directory)
+        yield _Desk(directory=directory, base=scratch, saved=sender.send)
 
 
 @contextmanager

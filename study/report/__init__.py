@@ -50,6 +50,7 @@ def build(
         "crossings.csv": csv_tables.crossings(page),
         "importances.csv": csv_tables.importances(page),
         "slices.csv": csv_tables.slices(page),
+        "places.csv": csv_tables.places(record),
         "tables.tex": latex.render(record, page),
         "methods.txt": methods_file.render(record, page),
         "record.json": json_file.dump(record, page),

@@ -144,7 +144,7 @@ def _cost(record: StudyRecord) -> Item:
 
 
 def _hardware(record: StudyRecord) -> Item:
-    machine = hardware.machine(record.environment)
+    machine = "; ".join(filter(None, (hardware.machine(record.environment), hardware.devices(record.places))))
     return _item("Hardware", YES if machine else NO, machine or _MISSING)
 
 

@@ -60,6 +60,7 @@ _DECISION = {
 }
 _EXPECTED = ("trials", "mean", "median", "low", "high")
 _CROSSING = ("unit", "ahead", "behind", "charged", "share", "times")
+_PLACE = ("arm", "stage", "trial", "attempt", "node", "host", "device")
 _SLICE = ("arm", "by", "name", "side", "queries", "mrr", "std")
 
 
@@ -145,6 +146,11 @@ def importances(page: Page) -> str:
 def slices(page: Page) -> str:
     """One row for each arm, category or relation, and side."""
     return _table(_columns({name: name for name in _SLICE}), page.slices)
+
+
+def places(record: StudyRecord) -> str:
+    """One row an attempt whose place is known."""
+    return _table(_columns({name: name for name in _PLACE}), record.places)
 
 
 def _columns(paths: Mapping[str, str]) -> Columns:

@@ -1,6 +1,9 @@
-"""The environment of a record, sorted into the machine, the programs and the commit of the code."""
+"""What a study ran on: the environment of its record by machine, programs and commit; the devices of its trainings."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from study.records import Place
 
 _MACHINE = ("gpu", "cpu", "cpus", "nodes", "device", "platform")
 
@@ -10,6 +13,19 @@ def machine(environment: Mapping[str, str]) -> str:
     cpus = environment.get("cpus", "")
     facts = {**environment, "cpus": f"{cpus} cores" if cpus else ""}
     return ", ".join(facts[name] for name in _MACHINE if facts.get(name))
+
+
+def devices(places: Iterable[Place]) -> str:
+    """What trained: "40 trainings on NVIDIA H100 (5 nodes), 1 training on AMD EPYC (1 node)"; empty if unknown."""
+    trained, nodes = defaultdict[str, set[tuple[str, str, int]]](set), defaultdict[str, set[str]](set)
+    for each in places:
+        trained[each.device].add((each.arm, each.stage, each.trial))
+        nodes[each.device].add(each.node)
+    parts = [
+        f"{_count(len(trained[each]), 'training')} on {each} ({_count(len(nodes[each]), 'node')})"
+        for each in sorted(trained)
+    ]
+    return ", ".join(parts)
 
 
 def programs(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -22,9 +38,13 @@ def commit(environment: Mapping[str, str]) -> str:
     return next((value for name, value in sorted(environment.items()) if _is_commit(name)), "")
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
 def _is_commit(name: str) -> bool:
     return "commit" in name or name == "git"
 
 
 def _is_elsewhere(name: str) -> bool:
-    return name in _MACHINE or _is_commit(name)
+    return name in _MACHINE or name == "checkpoints" or _is_commit(name)

@@ -3,20 +3,17 @@
 Everything is said from other shells than the one that submitted it, which has nothing but the address.
 """
 
-import os
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from study.records import StudyRecord, TrialState
 from study.store import AttemptRecord
-from tests.cluster.nodes import PATIENCE, Nodes, cluster
-from tests.study.front_door import Driver, Home, is_lost
+from tests.cluster.nodes import Nodes, cluster
+from tests.cluster.shells import finished, shell, until
+from tests.study.front_door import Home, is_lost
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -76,26 +73,6 @@ def story(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Story:
     told.said["logs"] = finished(shell(nodes, folder, "logs", "nodes"))
     told.record, told.attempts = home.record(), home.attempts()
     return told
-
-
-def shell(nodes: Nodes, folder: Path, *arguments: str) -> Driver:
-    """A command in a shell that knows the job server and nothing else."""
-    count = len(list(folder.glob("said-*")))
-    command = [sys.executable, "-m", "study.cli", *arguments, "--address", nodes.jobs]
-    return Driver(command, os.environ, folder / f"said-{count}")
-
-
-def finished(command: Driver) -> tuple[int, str]:
-    return command.wait(PATIENCE), command.said()
-
-
-def until(happened: Callable[[], object], nodes: Nodes, folder: Path, *, living: Driver | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        said = "\n".join(file.read_text() for file in sorted(folder.glob("said-*")))
-        assert living is None or living.poll() is None, said
-        assert time.monotonic() < deadline, said + nodes.log()
-        time.sleep(0.1)
 
 
 def running(home: Home) -> int:

@@ -115,8 +115,10 @@ def ray_head(folder: Path, *, cpus: int) -> tuple[Server, str]:
 class Postgres:
     """A real PostgreSQL from the binaries of this machine, in a folder of its own that goes with the block."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, *, password: str | None = None) -> None:
+        """Without a password it lets everyone in; the URL never holds it."""
         self._binaries = binaries
+        self._password = password
         self._folder = Path(mkdtemp(prefix="kge-postgres-", dir="/tmp"))
         self._user = "postgres" if os.geteuid() == 0 else None  # it refuses to run as root
         port = free_port()
@@ -126,7 +128,7 @@ class Postgres:
     def __enter__(self) -> Self:
         if self._user is not None:
             shutil.chown(self._folder, self._user)
-        self._run("initdb", "--username", "study", "--auth", "trust", "--no-sync")
+        self._run("initdb", "--username", "study", "--no-sync", *self._authentication())
         self.start()
         return self
 
@@ -142,6 +144,13 @@ class Postgres:
     def stop(self, mode: str) -> None:
         """`fast` breaks off what runs, `immediate` is a crash."""
         self._run("pg_ctl", "-w", "-m", mode, "stop")
+
+    def _authentication(self) -> list[str]:
+        if self._password is None:
+            return ["--auth", "trust"]
+        file = self._folder / "password"
+        file.write_text(self._password)
+        return ["--auth", "scram-sha-256", "--pwfile", str(file)]
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._binaries / program), "-D", str(self._folder / "data"), *arguments]

@@ -6,9 +6,10 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,11 @@ class Tracking:
         assert experiment is not None
         return list(self.client.search_runs([experiment.experiment_id], query))
 
+    def experiment_tags(self, name: str) -> dict[str, str]:
+        experiment = self.client.get_experiment_by_name(name)
+        assert experiment is not None
+        return dict(experiment.tags)
+
     def held(self, name: str) -> dict[str, Held]:
         """Everything, by key; a key that is there twice is an error."""
         runs = self.search(name)
@@ -100,6 +106,24 @@ class Served:
 
     start: Callable[[], "subprocess.Popen[bytes]"]
     uri: str
+
+
+@contextlib.contextmanager
+def served(database: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The address of a tracking server over a SQLite file, and the server; gone afterwards."""
+    uri = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{database.resolve()}"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (database.parent / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, cwd=database.parent, start_new_session=True
+        )
+    try:
+        wait_until_healthy(uri, process)
+        yield uri, process
+    finally:
+        kill(process)
 
 
 def wait_until_healthy(uri: str, process: "subprocess.Popen[bytes]") -> None:

@@ -1,11 +1,11 @@
 """`study plan` through the front door: what it says, what it refuses, and that it leaves nothing behind."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from study import cli
 from tests.study.study_files import VALID, changed, line_of, write
@@ -153,15 +153,94 @@ def test_the_schema_is_json_with_every_key(monkeypatch: pytest.MonkeyPatch, caps
     assert {"name", "dataset", "arms", "budget", "search", "pruning", "fixed", "spaces", "resources"} <= keys
 
 
-def test_help_needs_none_of_the_heavy_packages() -> None:
-    program = (
-        "import sys, study.cli\n"
-        "try:\n    study.cli.study(['--help'])\n"
-        "except SystemExit:\n    pass\n"
-        "heavy = {'torch', 'ray', 'optuna', 'mlflow', 'sqlalchemy', 'pydantic', 'numpy'} & sys.modules.keys()\n"
-        "sys.exit(str(heavy) if heavy else 0)\n"
-    )
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "plan" in done.stdout
+def test_a_plan_says_what_the_largest_trainings_hold(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    tuned = "spaces:\n  training.batch_size: {choices: [128, 1024, 256]}\n"
+    write(nothing_written, changed(("spaces:\n", tuned)))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    said = capsys.readouterr().out
+    memory = said[said.index("Memory of the largest training of each arm") :].splitlines()
+    assert memory[1].split() == ["arm", "CPU", "GPU", "where"]
+    rows = {line.split()[0]: line for line in memory[2:]}
+    assert list(rows) == ["complex.sce", "complex.ns", "transe-l1.sce", "transe-l1.ns"]
+    for arm, row in rows.items():
+        assert row.split()[2] == row.split()[4] == "MB"
+        assert ("negatives.head 1024, negatives.tail 1024" in row) == arm.endswith(".ns")
+    assert "Device-hours" not in said, "nothing has a price"
+
+
+def test_prices_are_measured_once_and_kept(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, VALID)
+    assert study(monkeypatch, "plan", "small.yaml", "--measure", "cpu", "--seconds", "0", "--threads", "1") == 0
+    said = capsys.readouterr()
+    assert said.err.count("s an epoch (4 batches timed)") == 2 * 4 * 2, "two rounds of the middle and the dearest"
+    file = nothing_written / "runs" / "small" / "prices.json"
+    [(device, prices)] = json.loads(file.read_text())["devices"].items()
+    assert device.endswith(", 1 thread")
+    assert {(each["arm"], each["case"], each["batches"]) for each in prices.values()} == {
+        (f"{model}.{loss}", case, 8)
+        for model in ("complex", "transe-l1")
+        for loss in ("sce", "ns")
+        for case in ("middle", "dearest")
+    }
+    cost = said.out[said.out.index("Device-hours on ") :]
+    assert cost.startswith(f"Device-hours on {device}, at most, each training alone on it (torch ")
+    seconds = sum(each["seconds"] for each in prices.values() if each["case"] == "middle")
+    whole = f"{seconds * 3 * (4 + 2) / 3600:.3g}"  # epochs of four trials and two replicates
+    assert f"All trainings in the middle of their spaces: {whole} device-hours; all dearest: " in cost
+
+    for more in ([], ["--prices", str(file)]):
+        assert study(monkeypatch, "plan", "small.yaml", *more) == 0
+        again = capsys.readouterr()
+        assert (again.err, again.out[again.out.index("Device-hours on ") :]) == ("", cost)
+    write(nothing_written, changed(("model.dim: 32", "model.dim: 64")))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert "Device-hours on " not in capsys.readouterr().out, "prices are those of another space"
+
+
+def test_other_devices_keep_their_prices_and_missing_ones_are_said(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, VALID)
+    file = nothing_written / "prices.json"
+    measure = ("--measure", "cpu", "--seconds", "0", "--prices", str(file))
+    assert study(monkeypatch, "plan", "small.yaml", *measure) == 0
+    content = json.loads(file.read_text())
+    [prices] = content["devices"].values()
+    few = {sha256: each for sha256, each in prices.items() if each["arm"] != "complex.sce"}
+    file.write_text(json.dumps({"format": 1, "devices": {"A GPU": few}}))
+    capsys.readouterr()
+    assert study(monkeypatch, "plan", "small.yaml", *measure) == 0
+    said = capsys.readouterr().out
+    assert "Device-hours on A GPU, " in said
+    assert said.count("Device-hours on ") == 2
+    assert said.count("1 of 4 arms have no price there: `study plan --measure` makes them.") == 1
+    assert [each.name for each in nothing_written.iterdir() if each.name != "small.yaml"] == ["prices.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "must be a file of prices (study plan --measure writes one), there is none"),
+        ("{}", "must be prices as `study plan --measure` writes them, got KeyError('format')"),
+    ],
+)
+def test_bad_prices_are_one_line_and_exit_code_2(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, content: str | None, sentence: str
+) -> None:
+    if content is not None:
+        (nothing_written / "p.json").write_text(content)
+    assert study(monkeypatch, "plan", "demo", "--prices", "p.json") == 2
+    assert capsys.readouterr() == ("", f"error: p.json: {sentence}\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_device_that_is_not_here_has_no_pace(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert study(monkeypatch, "plan", "demo", "--measure", "cuda") == 2
+    assert capsys.readouterr() == ("", "error: --measure: must be a device of this machine, got 'cuda'\n")
+    assert list(nothing_written.iterdir()) == []

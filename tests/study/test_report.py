@@ -19,6 +19,7 @@ from study.records import (
     Dimension,
     FailureClass,
     Opening,
+    Place,
     Selection,
     SpaceCard,
     StudyRecord,
@@ -744,6 +745,13 @@ def test_csv_files_hold_every_row_unrounded(tmp_path: Path) -> None:
     assert match["params.loss.temperature"] == ""
     assert match["random"] == "true"
     assert match["state"] == "COMPLETE"
+
+
+def test_places_hold_every_attempt_and_the_checklist_names_the_devices(tmp_path: Path) -> None:
+    place = Place(arm="complex.sce", stage="search", trial=1, attempt=2, node="f0", host="node-a", device="NVIDIA H100")
+    build(replace(factory.finished(), places=(place,)), tmp_path)
+    assert rows(tmp_path / "places.csv") == [{name: str(value) for name, value in vars(place).items()}]
+    assert "1 training on NVIDIA H100 (1 node)" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_replicates_and_curves_have_a_column_for_each_metric(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from study.records import ArmStop, Cost, TrialState
+from study.records import ArmStop, Cost, Place, TrialState
 from study.status import status_lines
 from tests.study import records_factory
 
@@ -52,3 +52,17 @@ def test_a_stopped_arm_is_named_with_its_bug() -> None:
     assert of_arm(lines, stop.arm)["stopped"] == "3 trials broke by ValueError: x (y.py:1)"
     assert "stopped" not in of_arm(lines, record.arms[0].name)
     assert lines[-1].startswith("parity (largest over smallest spending): trials 1, epochs ")
+
+
+def test_trainings_are_counted_by_the_device_that_they_ran_on() -> None:
+    record = records_factory.finished()
+    trained = {"arm": record.arms[0].name, "stage": "search"}
+    places = (
+        Place(**trained, trial=0, attempt=0, node="a", host="host-a", device="NVIDIA H100"),
+        Place(**trained, trial=0, attempt=1, node="b", host="host-b", device="NVIDIA H100"),
+        Place(**trained, trial=1, attempt=0, node="b", host="host-b", device="NVIDIA H100"),
+        Place(**trained, trial=1, attempt=1, node="c", host="host-c", device="AMD EPYC"),
+    )
+    said = "trained: 1 training on AMD EPYC (1 node), 2 trainings on NVIDIA H100 (2 nodes)"
+    assert said in list(status_lines(replace(record, places=places), None))
+    assert not [line for line in status_lines(record, None) if line.startswith("trained")]

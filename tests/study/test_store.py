@@ -24,6 +24,7 @@ from study.records import (
     Measurement,
     Opening,
     Outcome,
+    Place,
     ReplicateRecord,
     Selection,
     SpaceCard,
@@ -164,6 +165,25 @@ def test_an_attempt_is_written_when_it_starts_and_when_it_ends(store: Store) -> 
     store.record_attempt("s", closed)
     assert store.attempts("s", "search") == [closed]
     assert store.attempts("s", "replicate") == []
+
+
+def test_where_an_attempt_ran_is_written_once(store: Store) -> None:
+    place = Place(arm=ARM.name, stage="search", trial=3, attempt=1, node="f" * 56, host="node-a", device="NVIDIA H100")
+    store.record_place("s", place)
+    store.record_place("s", place)
+    assert store.places("s") == [place]
+    assert store.places("other") == []
+
+
+def test_a_database_from_before_places_were_written_down_opens(url: str) -> None:
+    Store(url).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE kge_places"))
+    engine.dispose()
+    store = Store(url)
+    assert store.places("s") == []
+    store.close()
 
 
 def test_what_was_selected_first_stays(store: Store) -> None:

@@ -1,5 +1,7 @@
 """MLflow holds what the record says, once, whatever was sent before; read back through MLflow's own client."""
 
+import json
+import re
 import socket
 import sqlite3
 import subprocess
@@ -22,6 +24,7 @@ from study.report.fairness import parities, spendings
 from study.tracking.mirror import SyncResult, sync, without_password
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
+from study.tracking.views import views
 from study.tracking.worker import mirror, sync_command
 from tests.study import records_factory as factory
 from tests.study.mlflow_store import NOTHING, Served, Tracking, copy, free_port, kill, new_tracking
@@ -399,6 +402,52 @@ def test_runs_are_found_by_tags(tracking: Tracking) -> None:
     assert found("params.`optimizer.name` = 'adam' and tags.stage = 'search'") > 0
     best = tracking.search(record.name, "tags.stage = 'arm' and metrics.test_mrr_mean > 0")
     assert {run.data.tags["arm"] for run in best} == {arm.name for arm in record.arms}
+
+
+def test_the_page_of_the_documentation_searches_what_it_says(tracking: Tracking) -> None:
+    record = factory.finished(**SMALL)
+    tracking.sync(record)
+    page = Path(__file__).resolve().parents[2] / "docs" / "mlflow.md"
+    of_arm, good, replicates = re.findall(r"^(?:tags|metrics)\..*'$", page.read_text(), re.MULTILINE)
+    trials = [trial for trial in record.trials if trial.arm == "complex.sce"]
+    limit = float(re.findall(r"best_mrr > (\S+)", good)[0])
+    best = {f"complex.sce/{each.number}" for each in trials if max(m.mrr for m in each.curve) > limit}
+    assert 0 < len(best) < len(trials)
+
+    def found(query: str) -> set[str]:
+        return {run.info.run_name for run in tracking.search(record.name, query)}
+
+    assert found(of_arm) == {f"complex.sce/{each.number}" for each in trials}
+    assert found(good) == best
+    assert found(replicates) == {f"{arm.name}/replicate-{index}" for arm in record.arms for index in range(2)}
+
+
+def test_the_saved_views_find_runs_and_their_columns_are_filled(tracking: Tracking) -> None:
+    record = factory.finished(**SMALL)
+    tracking.sync(record)
+    for tag, text in views(record.created).items():
+        assert tracking.experiment_tags(record.name)[tag] == text
+        state = json.loads(json.loads(text)["state"])
+        runs = tracking.search(record.name, state["searchFilter"])
+        filled = {f"tags.`{name}`" for run in runs for name in run.data.tags}
+        filled |= {f"metrics.`{name}`" for run in runs for name in run.data.metrics}
+        assert filled >= set(state["selectedColumns"])
+
+
+def test_a_view_that_a_user_has_changed_stays_so_and_one_that_was_deleted_comes_back(tracking: Tracking) -> None:
+    tracking.sync(factory.running(**SMALL))
+    record = factory.finished(**SMALL)
+    changed, deleted, untouched = views(record.created)
+    experiment = tracking.client.get_experiment_by_name(record.name)
+    assert experiment is not None
+    mine = experiment.tags[changed].replace("best test mean first", "mine")
+    assert mine != experiment.tags[changed]
+    tracking.client.set_experiment_tag(experiment.experiment_id, changed, mine)
+    tracking.client.delete_experiment_tag(experiment.experiment_id, deleted)
+    tracking.sync(record)
+    tags = tracking.experiment_tags(record.name)
+    assert tags[changed] == mine
+    assert all(tags[name] == views(record.created)[name] for name in (deleted, untouched))
 
 
 def test_the_study_file_and_the_report_are_artifacts(tracking: Tracking, tmp_path: Path) -> None:
