@@ -31,7 +31,7 @@ from tests.study import records_factory as factory
 from tests.study.parsed_page import Node, read_page, rows
 
 TABLES = ("arms", "trials", "replicates", "curves", "timeline")
-FINDINGS = ("decisions", "expected_best", "flips", "readings", "crossings", "importances", "slices")
+FINDINGS = ("decisions", "expected_best", "flips", "readings", "crossings", "importances", "slices", "places")
 FILES = ("index.html", *(f"{name}.csv" for name in TABLES + FINDINGS), "tables.tex", "methods.txt", "record.json")
 HOSTILE = "<script>alert(\"1\")</script> & 'x'"
 
