@@ -13,7 +13,7 @@ from study.store import AttemptRecord
 from tests.study.buckets import BUCKET, SECRET, Buckets, buckets
 from tests.study.front_door import PATIENCE, Home, wait_until
 
-pytestmark = pytest.mark.timeout(900)  # two drivers start Ray, and a machine may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # two drivers start Ray, and a machine may be busy
 
 EPOCHS, TRIALS = 5, 2
 ARMS = ("complex.sce", "complex.sans-pre")
