@@ -20,7 +20,7 @@ _SPENT = ("metrics.epochs_charged", "metrics.device_seconds_charged", "tags.stat
 def views(created: float) -> dict[str, str]:
     """The tags; `created` is when the study was registered."""
     failed = (*_WHO, "tags.failure", "tags.reason", *_SPENT)
-    nested = ("tags.arm", "tags.trial", *_WHO[1:], _MRR, *_TEST, *_SPENT)
+    nested = ("tags.arm", "tags.trial", *_WHO[1:], _MRR, _TEST[0], *_SPENT)
     shown = {
         "nested": ("Study, arms and trials, nested", "", _NEWEST, nested),
         "arms": ("Arms, best test mean first", "tags.stage = 'arm'", _TEST[0], (*_WHO, _MRR, *_TEST, *_SPENT)),

@@ -437,17 +437,17 @@ def test_the_saved_views_find_runs_and_their_columns_are_filled(tracking: Tracki
 def test_a_view_that_a_user_has_changed_stays_so_and_one_that_was_deleted_comes_back(tracking: Tracking) -> None:
     tracking.sync(factory.running(**SMALL))
     record = factory.finished(**SMALL)
-    changed, deleted, untouched = views(record.created)
+    changed, deleted, *untouched = views(record.created)
     experiment = tracking.client.get_experiment_by_name(record.name)
     assert experiment is not None
-    mine = experiment.tags[changed].replace("best test mean first", "mine")
+    mine = experiment.tags[changed].replace(", nested", " of mine")
     assert mine != experiment.tags[changed]
     tracking.client.set_experiment_tag(experiment.experiment_id, changed, mine)
     tracking.client.delete_experiment_tag(experiment.experiment_id, deleted)
     tracking.sync(record)
     tags = tracking.experiment_tags(record.name)
     assert tags[changed] == mine
-    assert all(tags[name] == views(record.created)[name] for name in (deleted, untouched))
+    assert all(tags[name] == views(record.created)[name] for name in (deleted, *untouched))
 
 
 def test_the_study_file_and_the_report_are_artifacts(tracking: Tracking, tmp_path: Path) -> None:
