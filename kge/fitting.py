@@ -91,6 +91,7 @@ def fit_by_epoch(
         checkpoint.check_fingerprint(directory / LAST, content["fingerprint"], dataset)
         training.restore(content["training"])
         curve = content["curve"]
+        del content  # as large as the training itself
         yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
     elif config.pretrain.checkpoint is not None:
         copy_tables(base / config.pretrain.checkpoint, training.model, dataset)

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from unittest.mock import patch
@@ -118,6 +119,13 @@ class Slots:
             return ""
         needs = ", ".join(f"{need:g} {kind}" for kind, need in self.needs.items())
         return f"{needs} per trial where the cluster has {node_kinds()}"
+
+    def share(self, node: Mapping[str, float]) -> float:
+        """An attempt's part of the memory of a node, or of the one GPU that it trains on."""
+        if self.gpus > 0:
+            return min(1.0, self.gpus)
+        fit = self._fit(node)
+        return 1 / max(1, fit if self.max_concurrent is None else min(fit, self.max_concurrent))
 
     def _fit(self, node: Mapping[str, float]) -> int:
         return min(math.floor(node.get(kind, 0) / need + 1e-6) for kind, need in self.needs.items())
@@ -257,6 +265,12 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+@cache
+def _node(node: str) -> dict[str, float]:
+    """What a node offers."""
+    return next(each["Resources"] for each in ray.nodes() if each["NodeID"] == node)  # type: ignore[no-untyped-call]
+
+
 def _kind(node: Mapping[str, float]) -> str:
     model = "".join(f" {name.partition(':')[2]}" for name in sorted(node) if name.startswith("accelerator_type:"))
     gpus = [f"{node['GPU']:g} GPU{model}"] if node.get("GPU") else []
@@ -341,7 +355,7 @@ def _shorten(line: str) -> str:
 def _tuner(desk: "_Desk", *, slots: Slots, scratch: str, remote: ObjectStore | None) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.custom}),
-        param_space={"threads": slots.threads, "device": slots.device, "remote": remote},
+        param_space={"slots": slots, "remote": remote},
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -527,18 +541,21 @@ class _Attempt(tune.Trainable):
     """A warm actor: makes one attempt after the other, with the data set kept loaded in its process."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        torch.set_num_threads(config["threads"])
+        slots: Slots = config["slots"]
+        torch.set_num_threads(slots.threads)
         assignment: Assignment = config["assignment"]
+        node = ray.get_runtime_context().get_node_id()
         self._place = Place(
             arm=assignment.arm,
             stage=assignment.stage,
             trial=assignment.trial,
             attempt=assignment.attempt,
-            node=ray.get_runtime_context().get_node_id(),
+            node=node,
             host=socket.gethostname(),
-            device=device_name(config["device"]),
+            device=device_name(slots.device),
         )
-        self._events = run_attempt(assignment, device=config["device"], remote=config["remote"])
+        share = slots.share(_node(node))
+        self._events = run_attempt(assignment, device=slots.device, remote=config["remote"], share=share)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()

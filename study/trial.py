@@ -23,6 +23,7 @@ from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import CheckpointError, DivergenceError
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
+from kge.footprint import Sizes, fitted, room
 from kge.memory import is_out_of_memory, release
 from kge.pretraining import copy_tables
 from kge.training import EpochReport
@@ -57,11 +58,13 @@ def run_attempt(
     device: str = "cpu",
     dataset: Callable[[str], Dataset] = sealed_dataset,
     remote: ObjectStore | None = None,
+    share: float | None = None,
 ) -> Generator[Measurement | Outcome, None, None]:
     """Train or go on training; one measurement per validation, and the outcome last.
 
-    With `remote` the checkpoints are kept there and not in the assignment's directory. WorldError, or an OSError of
-    a full or broken disk, is infrastructure: the attempt is to be repeated.
+    With `remote` the checkpoints are kept there and not in the assignment's directory. With `share`, of the machine
+    or of its GPU, fewer rows are in memory at a time where the training is predicted to need more. WorldError, or an
+    OSError of a full or broken disk, is infrastructure: the attempt is to be repeated.
     """
     meter = None
     try:
@@ -69,6 +72,8 @@ def run_attempt(
         stop = "max_epochs"
         with _desk(assignment, config, remote) as desk:
             data = dataset(config.dataset)
+            if share is not None:
+                config = fitted(config, Sizes.of(data), limit=room(device, share=share), device=device)
             meter = _Meter(config)
             with closing(fit_by_epoch(config, data, directory=desk.directory, device=device, base=desk.base)) as events:
                 for event in events:

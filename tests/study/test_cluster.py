@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 from study import cli
 from study.config import parse_study
 from study.errors import StudyFileError
+from study.runner import Slots
 from tests.cluster.nodes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,3 +100,17 @@ def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_p
         assert pod["securityContext"]["runAsNonRoot"]
     assert "PGPASSWORD" in json.dumps(head)
     assert "PGPASSWORD" not in json.dumps(workers)
+
+
+@pytest.mark.parametrize(
+    ("slots", "node", "share"),
+    [
+        (Slots(cpus=1), {"CPU": 4.0}, 1 / 4),
+        (Slots(cpus=1, max_concurrent=2), {"CPU": 4.0}, 1 / 2),
+        (Slots(cpus=2, custom={"licence": 1}), {"CPU": 16.0, "licence": 3.0}, 1 / 3),
+        (Slots(cpus=1, gpus=0.25), {"CPU": 16.0, "GPU": 2.0}, 1 / 4),
+        (Slots(cpus=1, gpus=2), {"CPU": 16.0, "GPU": 2.0}, 1.0),
+    ],
+)
+def test_a_trial_has_its_share_of_a_nodes_memory(slots: Slots, node: Mapping[str, float], share: float) -> None:
+    assert slots.share(node) == pytest.approx(share)

@@ -10,8 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from kge import checkpoint
 from kge.data import Dataset
+from kge.documents import parse_config
 from kge.errors import DivergenceError
+from kge.fitting import LAST
+from kge.footprint import Sizes, predicted
+from kge.memory import halved
 from kge.models.distmult import DistMult
 from study import trial
 from study.errors import WorldError
@@ -54,6 +59,23 @@ def test_an_attempt_is_a_measurement_per_validation_and_then_its_outcome(assignm
         assert each.device_seconds > 0
         assert 0 < each.mrr <= 1
         assert {"hits_at_10", "mrr_optimistic"} <= {name for name, _ in each.metrics}
+
+
+def test_an_attempt_begins_with_the_rows_that_its_share_of_the_memory_has_room_for(
+    assignment: Assignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *whole, _ = run_attempt(replace(assignment, directory=str(tmp_path / "whole")), share=1.0)
+    sizes, config = Sizes.of(sealed_dataset("synthetic")), parse_config(CONFIG)
+    half = halved(config)
+    assert half is not None
+    needs = predicted(half, sizes).peak
+    assert needs < predicted(config, sizes).peak, "else the case shows nothing"
+    monkeypatch.setattr("study.trial.room", lambda device, *, share: share * 4 * needs)
+    *measured, outcome = run_attempt(assignment, share=0.25)
+    assert outcome == COMPLETE
+    assert [each.mrr for each in measured] == pytest.approx([each.mrr for each in whole], rel=1e-3)
+    trained = checkpoint.config_of(checkpoint.load(Path(assignment.directory) / LAST))
+    assert (trained.training.sub_batch_size, trained.validation) == (half.training.sub_batch_size, half.validation)
 
 
 def test_an_attempt_goes_on_where_the_last_was_closed(assignment: Assignment, tmp_path: Path) -> None:
