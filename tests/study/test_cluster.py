@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
@@ -87,13 +88,44 @@ def test_what_has_a_key_of_its_own_or_is_nothing_is_refused(name: str, amount: f
         parse_study(f"{FILE}resources: {{custom: {{{name}: {amount}}}}}", "small.yaml")
 
 
-def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_password() -> None:
-    cluster: dict[str, Any] = YAML(typ="safe").load(ROOT / "docs" / "kuberay.yaml")
+@pytest.fixture
+def cluster() -> Any:
+    """The manifest for the KubeRay operator."""
+    return YAML(typ="safe").load(ROOT / "docs" / "kuberay.yaml")
+
+
+def pods(cluster: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pods of the head and of each group, as the operator asks Kubernetes for them."""
+    spec = cluster["spec"]
+    groups = (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    return [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **each["template"]} for each in groups]
+
+
+def test_the_manifest_is_one_that_the_operator_and_kubernetes_know(cluster: dict[str, Any]) -> None:
+    """Keys as in KubeRay's reference of its API, v1; pods by the schemas of Kubernetes itself."""
+    group = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+    assert cluster.keys() == {"apiVersion", "kind", "metadata", "spec"}
+    assert cluster["spec"].keys() == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+    assert cluster["spec"]["headGroupSpec"].keys() == {"serviceType", "rayStartParams", "template"}
+    for each in cluster["spec"]["workerGroupSpecs"]:
+        assert each.keys() == group
+        assert each["minReplicas"] <= each["replicas"] <= each["maxReplicas"]
+    version = kubernetes_validate.latest_version()
+    for pod in pods(cluster):
+        kubernetes_validate.validate(pod, version, strict=True)
+    pod["spec"]["containers"][0]["volumMounts"] = []
+    with pytest.raises(kubernetes_validate.ValidationError, match="volumMounts"):
+        kubernetes_validate.validate(pod, version, strict=True)
+
+
+def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_password(
+    cluster: dict[str, Any],
+) -> None:
     assert (cluster["apiVersion"], cluster["kind"]) == ("ray.io/v1", "RayCluster")
     spec = cluster["spec"]
     assert spec["authOptions"] == {"mode": "token"}
     assert f"ray=={spec['rayVersion']}\n" in (ROOT / "constraints.txt").read_text()
-    head, *workers = (group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]))
+    head, *workers = (pod["spec"] for pod in pods(cluster))
     for pod in (head, *workers):
         assert pod["volumes"][0]["persistentVolumeClaim"]
         assert [mount["name"] for mount in pod["containers"][0]["volumeMounts"]] == ["data"]
