@@ -21,7 +21,7 @@ from tests.crash.servers import Postgres, postgres_binaries
 from tests.study.buckets import BUCKET, SECRET, Buckets, buckets
 from tests.study.front_door import Home, below, is_lost, title
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 PASSWORD = "f3a1c7722b0e4d6b"
 EPOCHS, TRIALS = 8, 2

@@ -15,9 +15,9 @@ from tests.cluster.nodes import Nodes, cluster
 from tests.cluster.shells import finished, shell, until
 from tests.study.front_door import Home, is_lost
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
-EPOCHS, TRIALS = 12, 4
+EPOCHS, TRIALS = 24, 4  # long enough for a node to join meanwhile
 ARMS = ("complex.sce", "distmult.sce")
 FILE = f"""\
 name: nodes

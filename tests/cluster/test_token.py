@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.nodes import PATIENCE, Nodes, cluster
 from tests.study.front_door import Driver, below, title
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 TOKEN = "cb5d1f0a1f9b4a0c" * 4
 ROOT = Path(__file__).resolve().parents[2]
