@@ -58,7 +58,7 @@ def check_combination(config: TrainingConfig) -> None:
         must = "must be none without sampled negatives"
         raise ConfigError(f"loss.subsampling: {must}, got {config.loss.options['subsampling']!r}")
     if config.training.precision == "bfloat16" and not has_kernel(model, type(loss)):
-        must = f"must be float32 for model {config.model.name} with loss {config.loss.name}"
+        must = f"must be float32 or tf32 for model {config.model.name} with loss {config.loss.name}"
         reason = "(bfloat16 is for softmax losses of inner products)"
         raise ConfigError(f"training.precision: {must} {reason}, got 'bfloat16'")
     _check_terms(config, model)

@@ -38,13 +38,14 @@ def config_of(content: Mapping[str, Any]) -> TrainingConfig:
 def _identity(config: TrainingConfig) -> dict[str, Any]:
     """What must agree to continue: all but where it ends, so that a finished training can go on.
 
-    A cosine schedule ends at `max_epochs`: another end is another training. What bounds memory changes no value.
+    A cosine schedule ends at `max_epochs`: another end is another training. What bounds memory, and how kernels are
+    launched, changes no value.
     """
     values = asdict(config)
     for part, registry in (("model", MODELS), ("loss", LOSSES)):
         class_ = registry.get(values[part]["name"])
         values[part]["options"] = ({} if class_ is None else defaults(class_)) | values[part]["options"]
-    ignored = ["training.stop_epoch", "training.sub_batch_size", "validation.block_size"]
+    ignored = ["training.stop_epoch", "training.sub_batch_size", "training.capture", "validation.block_size"]
     for path in ignored if config.schedule.name == "cosine" else ["training.max_epochs", *ignored]:
         part, _, key = path.partition(".")
         del values[part][key]

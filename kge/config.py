@@ -85,8 +85,9 @@ class BatchConfig:
 
     `batch_size` counts triples, or the distinct queries of k_vs_all. There a query counts as often as it has
     `answers`, as in one_vs_all, or all queries are `equal`; None takes the loss's own. `precision` is that of
-    the fused softmax losses of inner products alone, and refused elsewhere. `stop_epoch` ends a training there,
-    although its schedule runs to max_epochs.
+    matrix products: `tf32` of all of them where a GPU has it, `bfloat16` of the fused softmax losses of inner
+    products, and refused elsewhere. `stop_epoch` ends a training there, although its schedule runs to max_epochs.
+    With `capture` a GPU is given the kernels of a small batch at once; it is a matter of speed alone (kge.captured).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -95,8 +96,9 @@ class BatchConfig:
     sub_batch_size: int | None = None
     max_epochs: int = 100
     stop_epoch: int | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     query_weight: Literal["answers", "equal"] | None = None
+    capture: bool = False
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "training.batch_size", ">= 1", self.batch_size)

@@ -20,6 +20,7 @@ from kge.errors import DivergenceError
 from kge.filters import FilterIndex
 from kge.models.base import AbstractModel, Candidates, Ids, Scores
 from kge.native import can_run, over_rows
+from kge.precision import products
 from kge.ranks import Ranks, from_counts
 
 Known = tuple[Int[Tensor, " A"], Int[Tensor, " A"]]  # position of the query, known answer
@@ -46,11 +47,11 @@ def rank_by_filters(
 
 @contextmanager
 def scoring(model: AbstractModel) -> Iterator[None]:
-    """Neither dropout nor gradients inside; the mode is given back."""
+    """Neither dropout, gradients nor TF32 inside; the mode is given back."""
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), products(tf32=False):
             yield
     finally:
         model.train(was_training)

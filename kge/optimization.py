@@ -1,6 +1,8 @@
 """Steps: the optimizer, the learning rate of each step, and the bound on a step's gradient."""
 
+import inspect
 import math
+import sys
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from kge.models.base import AbstractModel
 
 def build_optimizer(config: OptimizerConfig, model: AbstractModel) -> torch.optim.Optimizer:
     """A fused dense optimizer: it beats row-sparse updates up to about 100,000 entities."""
+    _spare_the_compiler()
     groups = _groups(config, model)
     decay = config.weight_decay
     match config.name:
@@ -23,6 +26,23 @@ def build_optimizer(config: OptimizerConfig, model: AbstractModel) -> torch.opti
             return torch.optim.AdamW(groups, lr=config.lr, weight_decay=decay, fused=True)
         case "sgd":
             return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=decay, fused=True)
+
+
+def step(optimizer: torch.optim.Optimizer) -> None:
+    """What `optimizer.step()` does, without its import of torch's compiler, which compiles nothing here."""
+    with torch.no_grad():
+        inspect.unwrap(type(optimizer).step)(optimizer)
+
+
+def _spare_the_compiler() -> None:
+    """Let optimizers do without torch's compiler, which takes a second of each process to import.
+
+    They import it to exempt some methods from it. These count as exempted already, unless the compiler is there.
+    """
+    if "torch._dynamo" not in sys.modules:
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+            method = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+            vars(method).setdefault("__dynamo_disable", method)
 
 
 def _groups(config: OptimizerConfig, model: AbstractModel) -> list[dict[str, Any]]:

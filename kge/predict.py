@@ -15,6 +15,7 @@ from kge.data import SPLITS, Dataset, Side
 from kge.filters import FilterIndex, filter_from
 from kge.labels import NO_LABELS, Labels, Vocabulary
 from kge.models.base import AbstractModel
+from kge.precision import products
 
 _SCORED = 16 * 2**20  # scores held at once
 
@@ -73,7 +74,7 @@ class Predictor:
             return
         anchors = torch.tensor([self.entities.position(query.anchor) for query in mine], device=self._device)
         relations = torch.tensor([self.relations.position(query.relation) for query in mine], device=self._device)
-        with torch.no_grad():
+        with torch.no_grad(), products(tf32=False):
             scores = self._model.score(side, anchors, relations).float()
         if new_only:
             scores[self._known.pairs(side, anchors, relations)] = float("-inf")

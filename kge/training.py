@@ -16,11 +16,13 @@ from torch import Tensor
 
 from kge.auxiliary import RelationPrediction
 from kge.building import build_model, build_training_type, check_combination, generator
+from kge.captured import captured
 from kge.config import TrainingConfig
 from kge.data import Dataset, Triples
 from kge.errors import DivergenceError
 from kge.models.base import AbstractModel
-from kge.optimization import Schedule, build_optimizer, clip
+from kge.optimization import Schedule, build_optimizer, clip, step
+from kge.precision import products
 from kge.regularizers import build_regularizer
 
 Term = Callable[[AbstractModel, Triples], Tensor]  # what is added to the loss of a batch
@@ -60,6 +62,7 @@ class Training:
         self._schedule = Schedule(
             config.schedule, self._optimizer, lr=config.optimizer.lr, max_epochs=config.training.max_epochs
         )
+        self._captured = captured(config.training, self.model, self._type, self._generators().values(), device)
 
     def epochs(self) -> Iterator[EpochReport]:
         """Train epoch after epoch until `stop_reason()`; DivergenceError when the loss is not finite."""
@@ -78,12 +81,19 @@ class Training:
         batches = order.split(self.config.training.batch_size)
         for number, rows in enumerate(batches, start=self.epoch * len(batches)):
             self._schedule.before_step(number, steps_per_epoch=len(batches))
-            yield len(rows), self._step(rows)
+            with products(tf32=self.config.training.precision == "tf32"):
+                loss = self._step(rows)
+            yield len(rows), loss
 
     @property
     def batches(self) -> int:
         """Batches of an epoch."""
         return math.ceil(self._type.size / self.config.training.batch_size)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the gradients of full batches are replayed from a CUDA graph."""
+        return self._captured is not None
 
     def _train_epoch(self) -> float:
         total = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -92,6 +102,12 @@ class Training:
         return float(total) / self._type.size
 
     def _step(self, rows: Tensor) -> Tensor:
+        loss = self._gradients(rows) if self._captured is None else self._captured(self._gradients, rows)
+        step(self._optimizer)
+        return loss
+
+    def _gradients(self, rows: Tensor) -> Tensor:
+        """Give every parameter its gradient of a batch; return the loss."""
         self._optimizer.zero_grad()
         loss = self._type.backward(self.model, rows)
         if self._terms:
@@ -101,7 +117,6 @@ class Training:
                 value.backward()
                 loss = loss + value.detach()
         clip(self.model, self.config.optimizer.max_norm)
-        self._optimizer.step()
         return loss
 
     @property

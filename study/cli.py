@@ -347,8 +347,11 @@ def _send_report(where: "Site", say: Callable[[str], None]) -> None:
 @study.command()
 @click.argument("name")
 @_place
-def sync(name: str, home: Path | None, database: str | None) -> None:
-    """Bring MLflow up to the study: after an outage, or to a new tracking server."""
+def sync(name: str, home: Path | None, database: str | None) -> int:
+    """Bring MLflow up to the study: after an outage, or to a new tracking server.
+
+    Exit code 1 when it does not take all of it.
+    """
     from study.fetching import fetch_models
     from study.history import study_record
     from study.site import site
@@ -357,7 +360,9 @@ def sync(name: str, home: Path | None, database: str | None) -> None:
     where = site(name, home=home, database=database)
     where.open().close()
     fetch_models(study_record(where.database, name), where.folder, lambda said: click.echo(said, err=True))
-    click.echo(str(sync_command(name=name, home=where.home, database=where.database)))
+    result = sync_command(name=name, home=where.home, database=where.database)
+    click.echo(str(result))
+    return 1 if result.refused else 0
 
 
 @study.command()

@@ -224,7 +224,7 @@ def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, st
                 raise ConfigError(f"{origin}: must not repeat what arm {arm.name} holds fixed")
             if (path, value) == _BFLOAT16 and not _computes_in_bfloat16(arm):
                 if not any(map(_computes_in_bfloat16, config.arms)):
-                    raise ConfigError(f"{origin}: must be float32: no arm is a softmax loss of inner products")
+                    raise ConfigError(f"{origin}: must be float32 or tf32: no arm is a softmax loss of inner products")
                 continue
             if path in known:
                 yield path, (value if section == "spaces" else {"value": value}, origin)

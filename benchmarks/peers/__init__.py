@@ -6,6 +6,7 @@
     turns       how a worker is asked for batches, whatever library it runs
     ours, pykeen_side, libkge_side, ceilings      the workers, a process each
     rows        what was measured as a table
+    profile     where the time of ours goes
 
 No worker but `ours` imports kge: LibKGE's package has the same name.
 """

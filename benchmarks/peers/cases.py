@@ -25,6 +25,7 @@ NOTES = {
     ("ranking", "LibKGE"): "some batches, scaled to the split; raw ranks too; scores within 1e-5 + 1e-4 s tie",
 }
 MODEL_NOTES = {
+    ("conve", "PyKEEN"): "both with batch normalisation, without dropout and padding",
     ("rotate", "PyKEEN"): "Euclidean norm over the whole vector in place of the sum of moduli",
     ("rotate", "LibKGE"): "triple-wise scoring",
     ("tucker", "LibKGE"): "relational_tucker3: the core is a linear map from relations to matrices",
@@ -35,7 +36,7 @@ MODEL_NOTES = {
 class Case:
     """One piece of work."""
 
-    kind: str  # a training type, "ranking" or "start"
+    kind: str  # a training type, "ranking", "start" or "warm": from one training to the first batch of the next
     model: str
     loss: str = ""
     dim: int = 128
@@ -48,10 +49,14 @@ class Case:
         """Model, loss, kind."""
         return " ".join(filter(None, (self.model, self.loss, self.kind)))
 
+    @property
+    def training(self) -> str:
+        """The training type, of which a start has the first batch; or "ranking"."""
+        return "k_vs_all" if self.kind in ("start", "warm") else self.kind
+
     def note(self, system: str) -> str:
         """What is otherwise there."""
-        kind = "k_vs_all" if self.kind == "start" else self.kind
-        return "; ".join(filter(None, (NOTES.get((kind, system)), MODEL_NOTES.get((self.model, system)))))
+        return "; ".join(filter(None, (NOTES.get((self.training, system)), MODEL_NOTES.get((self.model, system)))))
 
 
 def cases() -> Iterator[Case]:
@@ -59,6 +64,7 @@ def cases() -> Iterator[Case]:
     sce = Case(kind="one_vs_all", model="complex", loss="sce", bfloat16=True)
     yield sce
     yield replace(sce, kind="k_vs_all")
+    yield replace(sce, kind="k_vs_all", model="conve")
     for model in ("distmult", "rescal", "tucker"):
         yield replace(sce, model=model)
     yield replace(
@@ -71,4 +77,5 @@ def cases() -> Iterator[Case]:
         yield replace(sans, model=model)
     for model in ("complex", "transe", "rotate", "rescal"):
         yield Case(kind="ranking", model=model, batch_size=32 if model in ("transe", "rotate") else 256)
-    yield Case(kind="start", model="complex", loss="sce")
+    for kind in ("start", "warm"):
+        yield Case(kind=kind, model="complex", loss="sce")

@@ -18,8 +18,7 @@ from benchmarks.peers.turns import Job, Turns, serve
 
 RUNS = 3
 PRODUCT = (1024, 128, 14541)  # whose speed is that of arithmetic
-PART = 512  # rows: fresh results above 32 MB cost more than what makes them
-ROOTS = 2**18  # numbers that stay in cache
+FRESH = 30 * 2**20  # bytes: fresh results above 32 MB cost more than what makes them
 
 Seconds = tuple[float, float]  # wall, CPU
 
@@ -49,11 +48,9 @@ class Machine:
             case "moved":
                 number = int(bound["within"] / 8)  # a copy has two buffers, of 4 bytes a number
                 return _times(self._fastest(self._copy, number), bound["bytes"] / (8 * number))
-            case "flops":
+            case _:
                 m, k, n = PRODUCT
                 return _times(self._fastest(self._products, m, k, n, "float32"), bound["flops"] / (2 * m * k * n))
-            case _:
-                return _times(self._fastest(self._roots, ROOTS), bound["flops"] / ROOTS)
 
     def _fastest(self, make: Callable[..., Iterator[Callable[[], object]]], *sizes: object) -> Seconds:
         key = f"{make.__name__}{sizes}"
@@ -93,7 +90,8 @@ class Machine:
         yield lambda: torch.mm(a, b_turned.T, out=out)
         yield lambda: torch.mm(a_turned.T, b, out=out)
         if self._device == "cpu" and _has_linear():
-            yield lambda: [_linear(part, b_turned) for part in a.split(PART)]
+            parts = a.split(max(1, FRESH // (n * a.element_size())))
+            yield lambda: [_linear(part, b_turned) for part in parts]
 
     def _softmax(self, m: int, n: int, precision: str) -> Iterator[Callable[[], object]]:
         block = self._random(m, n, precision=precision)
@@ -102,10 +100,6 @@ class Machine:
     def _copy(self, number: int) -> Iterator[Callable[[], object]]:
         a, b = self._random(number), self._random(number)
         yield lambda: b.copy_(a)
-
-    def _roots(self, number: int) -> Iterator[Callable[[], object]]:
-        a = self._random(number)
-        yield lambda: torch.sqrt(a, out=a)
 
 
 def _times(seconds: Seconds, factor: float) -> Seconds:

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ class Site:
         return 1 if self.device == "cpu" else 0
 
     def job(self, case: Case, precision: str) -> dict[str, Any]:
-        """What a worker is told; a start is a training up to its first batch."""
-        told = asdict(replace(case, kind="k_vs_all") if case.kind == "start" else case)
+        """What a worker is told."""
+        told = {**asdict(case), "training": case.training}
         sizes = {"entities": self.graph.entities, "relations": self.graph.relations}
         return {**told, **sizes, "folder": str(self.folder), **self.place, "precision": precision}
 
@@ -71,13 +71,13 @@ class Contest:
     def __init__(self, case: Case, site: Site) -> None:
         self._case = case
         self._site = site
-        self._laps: dict[str, list[Lap]] = defaultdict(list)
+        self._turns: dict[str, list[list[Lap]]] = defaultdict(list)
         self._batches: dict[str, int] = {}
         self._failed: dict[str, str] = {}
 
-    def lap(self, name: str, laps: Sequence[Sequence[float]], *, batches: int = 1) -> None:
-        """Some batches of a library, and how many make a whole pass."""
-        self._laps[name] += [(wall, cpu) for wall, cpu in laps]
+    def laps(self, name: str, laps: Sequence[Sequence[float]], *, batches: int = 1) -> None:
+        """A turn of a library: some batches, and how many make a whole pass."""
+        self._turns[name].append([(wall, cpu) for wall, cpu in laps])
         self._batches[name] = batches
 
     def fail(self, name: str, reason: object) -> None:
@@ -87,21 +87,20 @@ class Contest:
     def rows(self) -> list[Row]:
         """In the order in which they are shown."""
         order = [*self._site.contenders(self._case), TORCH]
-        return [self._row(name) for name in order if name in self._laps or name in self._failed]
+        return [self._row(name) for name in order if name in self._turns or name in self._failed]
 
     def _row(self, name: str) -> Row:
         if name in self._failed:
             return Row.without(name, self._failed[name])
         note, clock = self._case.note(name), self._site.clock
-        return Row.of(name, self._laps[name], clock=clock, batches=self._batches[name], note=note)
+        return Row.of(name, self._turns[name], clock=clock, batches=self._batches[name], note=note)
 
 
 def repeated(case: Case, site: Site, plan: Plan, scratch: Path) -> tuple[list[Row], list[Floor]]:
     """A training or a ranking: everybody loads, then batches are asked for in turn."""
     contest = Contest(case, site)
-    stages = {
-        each: floor_of(case, site.graph, each) for each in (FLOAT32, BFLOAT16) if each == FLOAT32 or case.bfloat16
-    }
+    precisions = (FLOAT32, BFLOAT16) if case.bfloat16 else (FLOAT32,)
+    stages = {each: floor for each in precisions if (floor := floor_of(case, site.graph, each))}
     bounds: dict[str, list[Any]] = {precision: [] for precision in stages}
     with ExitStack() as opened:
         machines = {
@@ -143,7 +142,7 @@ def turn(contest: Contest, name: str, worker: Worker, numbers: dict[str, int]) -
         contest.fail(name, error)
         del numbers[name]
     else:
-        contest.lap(name, answer["laps"], batches=answer["batches"])
+        contest.laps(name, answer["laps"], batches=answer["batches"])
 
 
 def started(case: Case, site: Site, plan: Plan, scratch: Path) -> tuple[list[Row], list[Floor]]:
@@ -154,8 +153,8 @@ def started(case: Case, site: Site, plan: Plan, scratch: Path) -> tuple[list[Row
             try:
                 with system.start(job, scratch / f"{name}-{number}") as worker:
                     cpu = worker.answer()["cpu"]
-                    contest.lap(name, [(time.perf_counter() - worker.started, cpu)])
+                    contest.laps(name, [(time.perf_counter() - worker.started, cpu)])
             except FailedError as error:
                 contest.fail(name, error)
-        contest.lap(TORCH, [workers.import_torch(site.threads)])
+        contest.laps(TORCH, [workers.import_torch(site.threads)])
     return contest.rows(), []

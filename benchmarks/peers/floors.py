@@ -7,15 +7,15 @@ A floor is a sum over stages that need each other's results. A stage takes at le
     gemm (m, k, n)      a matrix product, by the fastest library call there is here; 2 m k n FLOPs
     softmax (m, n)      over rows, in place; about 5 m n FLOPs, a read and a write
     moved (bytes, set)  bytes read and written, at the speed of a copy within so many bytes
-    flops (number)      at the speed of the largest float32 product here
-    roots (number)      square roots, at the speed of torch.sqrt in cache
+    flops (number)      at the speed of the largest float32 product here, be they roots: no library's are fast enough
 
 Softmax over all entities is three products, the softmax, and a pass of Adagrad over the parameters (gradient,
 parameter, state: three read, two written). With negatives each row's K + 1 vectors are read for the scores, read
 for the query's gradient, and their gradients are read and written. RESCAL and TuckER have the products that make
-queries, and their gradients, beside.
+queries, and their gradients, beside; ConvE has a convolution and a product of its maps, with batches of queries only.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,8 @@ class Graph:
 
 def floor_of(case: Case, graph: Graph, precision: str) -> list[Stage]:
     """Of one batch of ours; a ranking is of the whole split."""
+    if case.kind == "warm":
+        return []
     if case.kind == "ranking":
         return list(_ranking(case, graph))
     if case.kind == "negative_sampling":
@@ -66,16 +68,18 @@ def flops(number: float) -> Bound:
     return {"kind": "flops", "flops": number, "bytes": 0}
 
 
-def roots(number: float) -> Bound:
-    """Square roots."""
-    return {"kind": "roots", "flops": number, "bytes": 0}
-
-
 def parameters(case: Case, graph: Graph) -> int:
     """Of the model, relations of all models but RESCAL being as long as entities at most."""
     dim = case.dim
-    width = {"rescal": dim * dim, "rotate": dim // 2}.get(case.model, dim)
-    return graph.entities * dim + graph.relations * width + (dim**3 if case.model == "tucker" else 0)
+    width = {"rescal": dim * dim, "rotate": dim // 2, "conve": 2 * dim}.get(case.model, dim)
+    core = {"tucker": dim**3, "conve": maps(dim) * dim}.get(case.model, 0)
+    return graph.entities * dim + graph.relations * width + core
+
+
+def maps(dim: int) -> int:
+    """Numbers behind the convolution of a query: 32 filters of 3 x 3 over the largest image that `dim` makes."""
+    height = max(each for each in range(1, math.isqrt(dim) + 1) if dim % each == 0)
+    return 32 * (2 * height - 2) * (dim // height - 2)
 
 
 def _optimizer(case: Case, graph: Graph) -> Stage:
@@ -87,6 +91,9 @@ def _queries(case: Case, graph: Graph, rows: int) -> Iterator[Stage]:
     """Forward and both gradients."""
     if case.model in ("rescal", "tucker"):
         yield [gemm(rows, case.dim, case.dim, times=3)]
+    if case.model == "conve":
+        yield [flops(3 * rows * 2 * 9 * maps(case.dim))]
+        yield [gemm(rows, maps(case.dim), case.dim, times=3)]
     if case.model == "tucker":
         yield [gemm(min(rows, graph.relations), case.dim, case.dim**2, times=3)]
 
@@ -117,18 +124,16 @@ def _distances(case: Case, graph: Graph) -> Iterator[Stage]:
 def _sampling(case: Case, graph: Graph) -> Iterator[Stage]:
     vectors = 2 * case.batch_size * (1 + case.negatives)
     number, table = vectors * case.dim, graph.entities * case.dim * FLOAT
-    forward = {"transe": [flops(3 * number)], "rotate": [flops(3.5 * number), roots(number / 2)]}
-    yield [moved(number * FLOAT, table), *forward.get(case.model, [flops(2 * number)])]
+    each = {"transe": 3, "rotate": 3.5}.get(case.model, 2)
+    yield [moved(number * FLOAT, table), flops(each * number)]
     yield [moved(3 * number * FLOAT, table), flops(4 * number)]
     yield _optimizer(case, graph)
 
 
 def _ranking(case: Case, graph: Graph) -> Iterator[Stage]:
     pairs, block = graph.valid_queries * graph.entities, 256
-    if case.model == "transe":
-        yield [flops(3 * pairs * case.dim)]
-    elif case.model == "rotate":
-        yield [flops(3.5 * pairs * case.dim), roots(pairs * case.dim / 2)]
+    if case.model in ("transe", "rotate"):
+        yield [flops((3 if case.model == "transe" else 3.5) * pairs * case.dim)]
     else:
         yield [gemm(block, case.dim, graph.entities, times=graph.valid_queries / block)]
     yield [moved(pairs * FLOAT, block * graph.entities * FLOAT)]

@@ -1,15 +1,17 @@
 """LibKGE's side: its jobs, from the `kge` package of the checkout that PYTHONPATH names. See turns.
 
-Written against the public interface of https://github.com/uma-pi1/kge: Config, Dataset.create, run() of its jobs, and
-their hooks before each batch. Nobody has run it yet: there was no checkout.
+Written against the public interface of https://github.com/uma-pi1/kge: Config, Dataset.create and run() of its jobs,
+whose batches all come from a DataLoader. Nobody has run it yet: there was no checkout.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kge.job import EvaluationJob, TrainingJob
 from kge.model import KgeModel
+from torch.utils.data import DataLoader
 
 from benchmarks.peers.turns import Job, Turns, serve
 from kge import Config, Dataset
@@ -20,6 +22,8 @@ LOSSES = {"sce": "kl", "ns": "bce", "sans": "bce_self_adversarial", "": "kl"}
 
 def work(job: Job, turns: Turns) -> None:
     """Train or rank without end."""
+    if job["kind"] == "warm" or job["model"] == "conve":
+        raise NotImplementedError("this case is not written for LibKGE")
     graph = Path(job["folder"]) / "libkge"
     if not graph.is_dir():  # later starts find it, and what LibKGE keeps beside
         write_graph(job, graph)
@@ -29,22 +33,25 @@ def work(job: Job, turns: Turns) -> None:
     config.load(str(case))
     config.init_folder()
     dataset = Dataset.create(config, folder=str(graph))
+    pace(turns)
     if job["kind"] == "ranking":
         model = KgeModel.create(config, dataset).to(job["device"])
         while True:
-            paced(EvaluationJob.create(config, dataset, model=model), turns).run()
-    paced(TrainingJob.create(config, dataset), turns).run()
+            EvaluationJob.create(config, dataset, model=model).run()
+    TrainingJob.create(config, dataset).run()
 
 
-def paced(job: Any, turns: Turns) -> Any:
-    """The job, waiting for its turn before each batch."""
+def pace(turns: Turns) -> None:
+    """Have every loader wait for its turn before each batch; of hooks, a ranking has none in older checkouts."""
+    batches_of = DataLoader.__iter__
 
-    def begins(*_: Any) -> None:
-        turns.batches = len(job.loader)
-        turns.begins()
+    def batches(loader: DataLoader[Any]) -> Iterator[Any]:
+        turns.batches = len(loader)
+        for batch in batches_of(loader):
+            turns.begins()
+            yield batch
 
-    job.pre_batch_hooks.append(begins)
-    return job
+    DataLoader.__iter__ = batches  # type: ignore[assignment,method-assign]
 
 
 def options(job: Job) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Our side: what `Training` and `rank` do, batch by batch. See turns."""
 
+from collections.abc import Mapping
+
 from benchmarks.peers.turns import Job, Turns, serve
 from kge.building import build_model
 from kge.catalog import load
@@ -10,12 +12,15 @@ from kge.evaluation import rank
 from kge.filters import filter_from
 from kge.training import Training
 
+OPTIONS: Mapping[str, Mapping[str, object]] = {"conve": {"padding": 0, "feature_dropout": 0.0, "hidden_dropout": 0.0}}
+
 
 def work(job: Job, turns: Turns) -> None:
     """Train or rank without end."""
     dataset = load(job["folder"]).sealed()
     config = config_of(job)
-    (rank_forever if job["kind"] == "ranking" else train_forever)(config, dataset, job["device"], turns)
+    ways = {"ranking": rank_forever, "warm": start_forever}
+    ways.get(job["kind"], train_forever)(config, dataset, job["device"], turns)
 
 
 def config_of(job: Job) -> TrainingConfig:
@@ -23,13 +28,13 @@ def config_of(job: Job) -> TrainingConfig:
     return parse_config(
         {
             "dataset": job["folder"],
-            "model": {"name": job["model"], "dim": job["dim"]},
+            "model": {"name": job["model"], "dim": job["dim"], **OPTIONS.get(job["model"], {})},
             "loss": {"name": job["loss"] or "sce"},
             "training": {
-                "type": None if job["kind"] == "ranking" else job["kind"],
+                "type": None if job["training"] == "ranking" else job["training"],
                 "batch_size": job["batch_size"],
                 "precision": job["precision"],
-                "query_weight": "equal" if job["kind"] == "k_vs_all" else None,  # as the others weigh
+                "query_weight": "equal" if job["training"] == "k_vs_all" else None,  # as the others weigh
             },
             "negatives": {"tail": job["negatives"] or 1},
             "optimizer": {"name": "adagrad", "lr": 0.1},
@@ -46,6 +51,13 @@ def train_forever(config: TrainingConfig, dataset: Dataset, device: str, turns: 
     while True:
         for _ in training.steps():
             turns.begins()
+
+
+def start_forever(config: TrainingConfig, dataset: Dataset, device: str, turns: Turns) -> None:
+    """A new model, its optimizer and its first batch, again and again."""
+    while True:
+        turns.begins()
+        next(Training(config, dataset, device=device).steps())
 
 
 def rank_forever(config: TrainingConfig, dataset: Dataset, device: str, turns: Turns) -> None:

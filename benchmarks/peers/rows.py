@@ -22,17 +22,26 @@ class Row:
     wall: float  # median of a batch
     batches: int  # of an epoch or a ranking
     count: int  # batches measured
+    turns: tuple[float, ...] = ()  # median of a batch in each turn
     note: str = ""
     failed: str = ""
 
     @classmethod
-    def of(cls, system: str, laps: Sequence[Lap], *, clock: int, batches: int, note: str) -> "Row":
-        """The row of some batches."""
+    def of(cls, system: str, turns: Sequence[Sequence[Lap]], *, clock: int, batches: int, note: str) -> "Row":
+        """The row of the batches of some turns."""
+        laps = [lap for turn in turns for lap in turn]
         times = [lap[clock] for lap in laps]
         low, median, high = statistics.quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-        wall = statistics.median(lap[0] for lap in laps)
         return cls(
-            system=system, low=low, median=median, high=high, wall=wall, batches=batches, count=len(laps), note=note
+            system=system,
+            low=low,
+            median=median,
+            high=high,
+            wall=statistics.median(lap[0] for lap in laps),
+            batches=batches,
+            count=len(laps),
+            turns=tuple(statistics.median(lap[clock] for lap in turn) for turn in turns),
+            note=note,
         )
 
     @classmethod
@@ -44,6 +53,12 @@ class Row:
     def whole(self) -> float:
         """Seconds of a whole pass: an epoch, a ranking, a start."""
         return self.median * self.batches
+
+    def times(self, other: "Row") -> tuple[float, float, float]:
+        """How many times longer than another, turn by turn: least, median, most."""
+        pairs = zip(self.turns, other.turns, strict=True)
+        found = [mine * self.batches / (theirs * other.batches) for mine, theirs in pairs]
+        return min(found), statistics.median(found), max(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +92,7 @@ class Floor:
 
 def table(case: Case, rows: Sequence[Row], floors: Sequence[Floor], *, clock: str) -> Iterator[str]:
     """The block of a case."""
-    line = "  {:<16}{:>11}  {:<22}{:>10}{:>9}{:>8}{:>9}{:>9}  {}".format
+    line = "  {:<16}{:>11}  {:<22}{:>10}{:>9}{:>8}{:>9}  {:<16}{:>9}  {}".format
     measured = {row.system: row for row in rows if not row.failed}
     of_precision = {floor.precision: floor for floor in floors}
     yield ""
@@ -86,20 +101,28 @@ def table(case: Case, rows: Sequence[Row], floors: Sequence[Floor], *, clock: st
         rates = ", ".join(f"{kind} {rate:.1f} {_UNITS.get(kind, 'GFLOP/s')}" for kind, rate in floor.rates.items())
         work = f"{floor.flops / 1e9:.2f} GFLOP, {floor.bytes / 1e6:.0f} MB, at least {ms(floor.seconds)} ms"
         yield f"  floor, {floor.precision}: {work} ({rates})"
-    yield line("", f"{clock} ms", "quartiles", "wall ms", "times", "all, s", "x ours", "x floor", "")
+    yield line("", f"{clock} ms", "quartiles", "wall ms", "times", "all, s", "x ours", "turns", "x floor", "")
     for row in rows:
         if row.failed:
             yield f"  {row.system:<16}failed: {row.failed}"
             continue
         bound = of_precision.get("bfloat16" if row.system == BF16 else "float32")
         least = bound.seconds * measured[OURS].batches if bound and OURS in measured else None
-        ratio = f"{row.whole / measured[OURS].whole:.2f}" if OURS in measured else ""
-        times, spread = f"{row.batches:,}", f"{ms(row.low)} - {ms(row.high)}"
-        over = f"{row.whole / least:.2f}" if least else ""
-        yield line(row.system, ms(row.median), spread, ms(row.wall), times, f"{row.whole:.1f}", ratio, over, row.note)
+        ratio, turns = _ratio(row, measured.get(OURS))
+        spread, over = f"{ms(row.low)} - {ms(row.high)}", f"{row.whole / least:.2f}" if least else ""
+        whole = f"{row.batches:,}", f"{row.whole:.1f}"
+        yield line(row.system, ms(row.median), spread, ms(row.wall), *whole, ratio, turns, over, row.note)
 
 
-_UNITS = {"moved": "GB/s", "roots": "G/s"}
+def _ratio(row: Row, ours: Row | None) -> tuple[str, str]:
+    """The median over turns, and its range."""
+    if ours is None or not ours.turns:
+        return "", ""
+    least, median, most = row.times(ours)
+    return f"{median:.2f}", f"{least:.2f} - {most:.2f}"
+
+
+_UNITS = {"moved": "GB/s"}
 
 
 def _batch(case: Case) -> str:

@@ -72,6 +72,7 @@ class Worker:
         """The next answer."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
+            self._process.kill()  # it would go on beside the others
             raise FailedError(f"no answer within {PATIENCE:.0f} s")
         line = self._process.stdout.readline()
         if not line:

@@ -26,7 +26,7 @@ class AbstractTrainingType(ABC):
     """How a batch becomes gradients.
 
     The rows of a batch are on the host, wherever the tables are: what depends on them, such as how many pairs they
-    make, is known there without waiting for the device.
+    make, is known there without waiting for the device. Where nothing does (`numbers`), they may be on the device.
     """
 
     size: int  # what an epoch visits, each once: training triples or distinct queries
@@ -34,6 +34,10 @@ class AbstractTrainingType(ABC):
     @abstractmethod
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         """Add the gradient of the batch's loss to the model; return the loss, detached. `rows` are below `size`."""
+
+    @abstractmethod
+    def numbers(self, model: AbstractModel, rows: int) -> int | None:
+        """About how many numbers the scores of so many rows are made of; None where no two batches have one shape."""
 
     @abstractmethod
     def triples(self, rows: Positions) -> Triples:
@@ -45,8 +49,8 @@ class AbstractTrainingType(ABC):
 
 
 def moved(values: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device, without waiting for what the device does."""
-    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
+    """A tensor of the host on the device, without waiting for what the device does; one that is there, itself."""
+    return values if values.device == device else values.pin_memory().to(device, non_blocking=True)
 
 
 def leaf(values: Tensor) -> Tensor:

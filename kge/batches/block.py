@@ -81,7 +81,8 @@ def _part(targets: Targets, part: slice) -> Tensor | Answers:
     """The targets of consecutive rows, whose numbers start at 0 again."""
     if not isinstance(targets, Answers):
         return targets[part]
-    bounds = torch.tensor([part.start, part.stop], device=targets.row.device)
-    pairs = slice(*torch.searchsorted(targets.row, bounds).tolist())
+    counts = targets.counts[part]
+    first = int(targets.counts[: part.start].sum())
+    pairs = slice(first, first + int(counts.sum()))
     row, entity, share = targets.row[pairs] - part.start, targets.entity[pairs], targets.share[pairs]
-    return Answers(row=row, entity=entity, share=share)
+    return Answers(row=row, entity=entity, share=share, counts=counts)

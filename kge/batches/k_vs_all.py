@@ -65,9 +65,12 @@ class KVsAll(AbstractTrainingType):
         query = torch.cat([self._queries(model, side, part) for side, part in by_side if len(part)])
         order = torch.cat([part for _, part in by_side])
         row, pair = self._pairs(order)
-        answers = Answers(row=row, entity=self._entity[pair], share=self._share[pair])
+        answers = Answers(row=row, entity=self._entity[pair], share=self._share[pair], counts=self._length[order])
         weight = None if self._weight is None else self._weight[moved(order, self._device)]
         return self._block.backward(model, query, answers, weight, 2 / len(rows))
+
+    def numbers(self, model: AbstractModel, rows: int) -> None:
+        return None
 
     def triples(self, rows: Positions) -> Triples:
         return torch.cat([self._triples(side, part) for side, part in self._by_side(rows)])

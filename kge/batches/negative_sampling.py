@@ -86,6 +86,9 @@ class NegativeSampling(AbstractTrainingType):
             model.entities.grad = self._kept
         return self._kept
 
+    def numbers(self, model: AbstractModel, rows: int) -> int:
+        return rows * sum(1 + count for count in self._count.values()) * model.entities.shape[1]
+
     def triples(self, rows: Positions) -> Triples:
         return self._train[moved(rows, self._train.device)]
 

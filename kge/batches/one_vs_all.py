@@ -33,6 +33,9 @@ class OneVsAll(AbstractTrainingType):
         target = torch.cat([side.answers(triples) for side in Side])
         return self._block.backward(model, query, target, self._weight(triples, rows), 1 / len(rows))
 
+    def numbers(self, model: AbstractModel, rows: int) -> int:
+        return 2 * rows * model.num_entities
+
     def triples(self, rows: Positions) -> Triples:
         return self._train[moved(rows, self._train.device)]
 

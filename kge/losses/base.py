@@ -40,6 +40,7 @@ class Answers:
     row: Int[Tensor, " P"]
     entity: Int[Tensor, " P"]
     share: Float[Tensor, " P"]  # p_d(y|x): how often train holds the triple over how often it holds the query
+    counts: Int[Tensor, " B"]  # answers of each row: on the host, where a batch is cut
 
 
 class AbstractLoss(ABC):

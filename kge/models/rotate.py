@@ -55,8 +55,14 @@ class RotatE(AbstractModel):
         if self.fused and can_run(query, candidates):
             return distance_scores(query, candidates, "moduli")
         rows = max(1, _BLOCK // candidates.numel())
-        blocks = [checkpoint(_distances, part, candidates, use_reentrant=False) for part in query.split(rows)]
+        blocks = [_recomputed(part, candidates) for part in query.split(rows)]
         return -torch.cat(blocks)
+
+
+def _recomputed(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
+    """Distances whose differences are made again for the gradient; nothing is drawn, so no generator is kept."""
+    distances: Tensor = checkpoint(_distances, query, candidates, use_reentrant=False, preserve_rng_state=False)
+    return distances
 
 
 def _distances(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:

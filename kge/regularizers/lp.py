@@ -42,7 +42,7 @@ class Lp(AbstractRegularizer):
     def _entities(self, model: AbstractModel, triples: Triples) -> Tensor:
         if not self._weighted:
             return 2 * self._power(model.entities)
-        return self._power(embedding(triples[:, [0, 2]], model.entities)) / len(triples)
+        return self._power(embedding(triples[:, ::2], model.entities)) / len(triples)
 
     def _relations(self, model: AbstractModel, triples: Triples) -> Tensor:
         if not self._weighted:

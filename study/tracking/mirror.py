@@ -28,8 +28,11 @@ for _name, _value in {
 
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag  # noqa: E402  (reads the environment when imported)
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.store.db.db_types import DATABASE_ENGINES  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests import RequestException  # noqa: E402
+from sqlalchemy import create_engine  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from kge.errors import KgeError  # noqa: E402
 from study.errors import WorldError  # noqa: E402
@@ -48,7 +51,7 @@ _PARENT = "mlflow.parentRunId"
 _MOST_POINTS, _MOST_PARAMS = 800, 100  # of one request; MLflow takes 1000 values, of them 100 parameters
 _PAGE = 200  # runs that are read at once: an answer must come within the timeout
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 500  # servers older than 3 take no more
-_TROUBLE = (MlflowException, RequestException, sqlite3.Error, OSError)
+_TROUBLE = (MlflowException, RequestException, SQLAlchemyError, ImportError, sqlite3.Error, OSError)
 _REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 T = TypeVar("T")
@@ -64,6 +67,7 @@ class SyncResult:
     params: int = 0
     artifacts: int = 0  # files
     models: int = 0
+    removed: int = 0  # runs that were there twice
     refused: tuple[str, ...] = field(default=())  # what MLflow would not take, in sentences
 
     def __add__(self, other: "SyncResult") -> "SyncResult":
@@ -106,6 +110,8 @@ def _client(uri: str) -> MlflowClient:
     file = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite:///") and not file.exists():
         _create(file)
+    elif uri.startswith(tuple(DATABASE_ENGINES)):
+        create_engine(uri).connect().close()  # MLflow would ask one that does not answer for an hour
     return MlflowClient(tracking_uri=uri)
 
 
@@ -129,7 +135,10 @@ def _create(file: Path) -> None:
 def _send(
     client: MlflowClient, plan: Plan, experiment: str, report: Path | None, checkpoints: Path | None
 ) -> SyncResult:
-    held, ids, total = _held(client, experiment, plan.created), dict[str, str](), SyncResult()
+    held, doubles = _held(client, experiment, plan.created)
+    for each in doubles:
+        client.delete_run(each.info.run_id)
+    ids, total = dict[str, str](), SyncResult(removed=len(doubles))
     for run in plan.runs:
         tags = dict(run.tags) | {KEY: run.key, CREATED: plan.created}
         if run.parent in ids:
@@ -174,7 +183,10 @@ class _Sender:
             tags.append(RunTag(_SENT, _receipt(self._run.points)))
         if points or params or tags:
             self._log(points, [Param(name, value[:_LONGEST_PARAM]) for name, value in params], tags)
-        changed = self._set_status() or bool(points or params or tags)
+        gone = [name for name in self._run.absent if name in held.tags]
+        for name in gone:
+            self._client.delete_tag(self.id, name)
+        changed = self._set_status() or bool(points or params or tags or gone)
         return SyncResult(
             created=int(self._is_new),
             updated=int(changed and not self._is_new),
@@ -229,17 +241,23 @@ def _show(client: MlflowClient, experiment: Experiment, tags: Mapping[str, str])
             client.set_experiment_tag(experiment.experiment_id, name, value)
 
 
-def _held(client: MlflowClient, experiment: str, created: str) -> dict[str, Run]:
-    """The study's runs in MLflow by key."""
-    runs: dict[str, Run] = {}
+def _held(client: MlflowClient, experiment: str, created: str) -> tuple[dict[str, Run], list[Run]]:
+    """The study's runs in MLflow by key, and those that are there again.
+
+    MLflow may take a request that was given up, after the next round has made the same run. Of two, that one
+    stays to which more was sent.
+    """
+    found: dict[str, Run] = {}  # by MLflow's own id: pages overlap when something is written meanwhile
     token: str | None = None
     while True:
         page = client.search_runs([experiment], f"tags.`{CREATED}` = '{created}'", max_results=_PAGE, page_token=token)
-        for run in page:
-            runs.setdefault(run.data.tags[KEY], run)
+        found |= {run.info.run_id: run for run in page if KEY in run.data.tags}
         token = page.token
         if not token:
-            return runs
+            break
+    fullest_last = sorted(found.values(), key=lambda run: (len(run.data.tags), run.info.run_id))
+    runs = {run.data.tags[KEY]: run for run in fullest_last}
+    return runs, [run for run in fullest_last if runs[run.data.tags[KEY]] is not run]
 
 
 def _send_files(

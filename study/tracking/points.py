@@ -17,6 +17,7 @@ from study.tracking.moments import is_done, milliseconds, opened_at, openings_of
 _UNITS = ("trials", "epochs", "device_seconds")
 _HEADLINE = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
 _REFUSED = re.compile(r"[^\w\-. :/]")
+_LONGEST_NAME = 250
 
 
 class Point(NamedTuple):
@@ -29,8 +30,8 @@ class Point(NamedTuple):
 
 
 def allowed_name(name: str) -> str:
-    """The name with what MLflow refuses in names of metrics, parameters and tags replaced."""
-    return _REFUSED.sub("_", name.replace("@", "_at_"))
+    """The name as MLflow takes it for a metric, a parameter or a tag."""
+    return _REFUSED.sub("_", name.replace("@", "_at_"))[:_LONGEST_NAME]
 
 
 def study_points(record: StudyRecord) -> Iterator[Point]:

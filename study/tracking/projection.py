@@ -18,6 +18,7 @@ from study.pretraining import start_text, starts_elsewhere
 from study.records import (
     Arm,
     Dimension,
+    Place,
     ReplicateRecord,
     Selection,
     SpaceCard,
@@ -59,6 +60,7 @@ class DesiredRun:
     status: str
     start: int
     end: int | None
+    absent: tuple[str, ...] = ()  # tags that it may have had
     artifacts: tuple[tuple[str, str], ...] = ()  # path and text
     model: Finalist | None = None  # of an arm that is finished
 
@@ -78,26 +80,30 @@ def project(record: StudyRecord) -> Plan:
 
 
 def _runs(record: StudyRecord) -> Iterator[DesiredRun]:
+    places = {(each.arm, each.stage, each.trial): each for each in record.places}  # of the last attempt
     yield _study_run(record)
     for arm in record.arms:
         yield _arm_run(record, arm)
-        yield from (_trial_run(record, arm, each) for each in record.trials if each.arm == arm.name)
-        yield from (_replicate_run(record, arm, each) for each in record.replicate_records if each.arm == arm.name)
+        for trial in record.trials:
+            if trial.arm == arm.name:
+                yield _trial_run(record, arm, trial, places.get((arm.name, "search", trial.number)))
+        for replicate in record.replicate_records:
+            if replicate.arm == arm.name:
+                yield _replicate_run(record, arm, replicate, places.get((arm.name, "replicate", replicate.index)))
 
 
 def _study_run(record: StudyRecord) -> DesiredRun:
     done = all(is_done(record, arm.name) for arm in record.arms)
-    tags = {"study": record.name, "dataset": record.dataset, "stage": "study", "state": _state(done)}
-    tags |= {f"amendment.{each.number}": "; ".join(each.changes) for each in record.amendments}
-    params: dict[str, Value] = {
+    tags: dict[str, Value] = {"study": record.name, "dataset": record.dataset, "stage": "study", "state": _state(done)}
+    # What an amendment changes cannot be a parameter: these stay what they are in MLflow.
+    tags |= {
         "spec_sha256": record.spec_sha256,
-        "seed": record.seed,
-        "dataset": record.dataset,
-        "budget_unit": record.budget_unit,
         "budget": getattr(record.budget, record.budget_unit),
         "arms": len(record.arms),
         "replicates": record.replicates,
     }
+    tags |= {f"amendment.{each.number}": "; ".join(each.changes) for each in record.amendments}
+    params: dict[str, Value] = {"seed": record.seed, "dataset": record.dataset, "budget_unit": record.budget_unit}
     passport = json.dumps(dict(record.passport), indent=2, sort_keys=True, default=str)
     return DesiredRun(
         key=_key(record, "study"),
@@ -136,11 +142,12 @@ def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
         status="FINISHED" if done else "RUNNING",
         start=milliseconds(record.created),
         end=milliseconds(last_event(record, arm.name)) if done else None,
+        absent=() if own["stopped"] else ("stopped",),  # an amendment may let it go on
         model=finalist(record, arm),
     )
 
 
-def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord) -> DesiredRun:
+def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord, place: Place | None) -> DesiredRun:
     own: dict[str, Value] = {
         "stage": "search",
         "state": trial.state.value,
@@ -155,7 +162,7 @@ def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord) -> DesiredRun:
         key=_key(record, "search", arm.name, trial.number),
         parent=_key(record, "arm", arm.name),
         name=f"{arm.name}/{trial.number}",
-        tags=_tags(_arm_tags(record, arm) | own),
+        tags=_tags(_arm_tags(record, arm) | _place_tags(place) | own),
         params=_params(dict(trial.params)),
         points=tuple(trial_points(record, trial)),
         status=_STATUS[trial.state],
@@ -164,7 +171,7 @@ def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord) -> DesiredRun:
     )
 
 
-def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord) -> DesiredRun:
+def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord, place: Place | None) -> DesiredRun:
     selected, opened = selected_at(record, replicate), opened_at(record, replicate)
     chosen = next((each.trial for each in record.selections if each.sha256 == replicate.selection_sha256), None)
     winner = next((each for each in record.trials if (each.arm, each.number) == (arm.name, chosen)), None)
@@ -180,7 +187,7 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord) ->
         key=_key(record, "replicate", arm.name, replicate.index),
         parent=_key(record, "arm", arm.name),
         name=f"{arm.name}/replicate-{replicate.index}",
-        tags=_tags(_arm_tags(record, arm) | own),
+        tags=_tags(_arm_tags(record, arm) | _place_tags(place) | own),
         params=_params(dict(winner.params) if winner else {}),
         points=tuple(replicate_points(record, replicate)),
         status=_STATUS[replicate.state],
@@ -199,6 +206,11 @@ def _arm_tags(record: StudyRecord, arm: Arm) -> dict[str, Value]:
         "training_type": arm.training_type,
         "objective": arm.objective,
     }
+
+
+def _place_tags(place: Place | None) -> dict[str, Value]:
+    """Where the last attempt ran, as far as that is known."""
+    return {} if place is None else {"host": place.host, "device": place.device}
 
 
 def _card(arm: Arm, card: SpaceCard | None) -> dict[str, Value]:

@@ -1,20 +1,25 @@
-"""What a person who opens MLflow's UI finds of a finished study, in a real browser."""
+"""What a person who opens MLflow's UI finds of the demo, run, reported and mirrored for it, in a real browser.
 
+`KGE_PICTURES=docs/images make test-browser` leaves the pictures of docs/mlflow.md there.
+"""
+
+import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from study.database import sqlite_url
-from study.records import StudyRecord
+from study.history import study_record
+from study.records import StudyRecord, TrialRecord
 from tests.browser.webdriver import ALL, ENTER, Browser, browser
-from tests.study import records_factory as factory
 from tests.study.mlflow_store import Tracking, served
-from tests.study.saved_study import save
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,7 +30,9 @@ pytestmark = [
     ),
 ]
 
-RECORD = factory.finished(trials=6)
+NAME = "demo"
+PAGE = Path(__file__).parents[2] / "docs" / "mlflow.md"
+SEARCHES = re.findall(r"^(?:tags|metrics)\..*'$", PAGE.read_text(), re.MULTILINE)
 # What the page shows, in its order: rows and columns are drawn in any.
 NAMES = """
 const links = [...document.querySelectorAll('[row-index] [col-id*="Run Name"] a')];
@@ -39,117 +46,155 @@ return cells.sort((a, b) => left(a) - left(b)).map(cell => cell.textContent.trim
 """
 PLOTTED = "return [...document.querySelectorAll('.js-plotly-plot')].map(plot => [...plot.data[0].y])"
 EXPANDER = "//*[@row-index][.//a[.='{}']]//*[contains(@col-id, 'Run Name')]//button"
-# Otherwise the first visit opens a chat beside the page, at some moment.
-NO_CHAT = "localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true'"
+# Otherwise a first visit opens a chat beside the page, and a praise of the registry before it, at some moment.
+WELCOMED = """
+localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = 'true';
+localStorage['_mlflow_model_registry_promo_modal_dismissed_v1'] = 'true';
+"""
+CHOSEN = "localStorage['mlflow.workflowType_v1'] = '\"machine_learning\"'"  # as by a click on "Model training"
+
+
+@dataclass(frozen=True)
+class Ui:
+    """MLflow with the demo in it."""
+
+    address: str
+    runs: str  # of the list of runs
+    record: StudyRecord
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that is through, its report, and both in MLflow, by the commands that bring them there."""
-    folder = tmp_path_factory.mktemp("home")
-    (folder / RECORD.name).mkdir()
-    save(RECORD, sqlite_url(folder / RECORD.name / "study.db"))
-    for command in ("report", "sync"):
-        subprocess.run([sys.executable, "-m", "study.cli", command, RECORD.name, "--home", str(folder)], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ui(home: Path) -> Iterator[str]:
-    """The address of its MLflow."""
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """By the commands that a person types."""
+    home = tmp_path_factory.mktemp("home")
     with served(home / "mlflow.db") as (uri, _):
-        yield f"{uri}/#"
+        environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+        for command in ("run", "report"):
+            study = [sys.executable, "-m", "study.cli", command, NAME, "--home", str(home)]
+            subprocess.run(study, check=True, env=environment)
+        experiment = Tracking(uri, home).client.get_experiment_by_name(NAME)
+        assert experiment is not None
+        runs = f"{uri}/#/experiments/{experiment.experiment_id}/runs"
+        yield Ui(f"{uri}/#", runs, study_record(sqlite_url(home / NAME / "study.db"), NAME))
 
 
 @pytest.fixture
-def page(tmp_path: Path, ui: str) -> Iterator[Browser]:
+def first_visit(tmp_path: Path, ui: Ui) -> Iterator[Browser]:
     with browser(tmp_path) as opened:
-        opened.open(ui.replace("#", "version"))
-        opened.script(NO_CHAT)
+        opened.open(ui.address.replace("#", "version"))
+        opened.script(WELCOMED)
         yield opened
 
 
 @pytest.fixture
-def runs(home: Path, ui: str) -> str:
-    """The address of the study's run list."""
-    experiment = Tracking(f"sqlite:///{home / 'mlflow.db'}", home).client.get_experiment_by_name(RECORD.name)
-    assert experiment is not None
-    return f"{ui}/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+def page(first_visit: Browser) -> Browser:
+    """Of somebody who was here before."""
+    first_visit.script(CHOSEN)
+    return first_visit
+
+
+def picture(page: Browser, name: str) -> None:
+    """For the documentation, where it is wanted anew."""
+    if folder := os.environ.get("KGE_PICTURES"):
+        page.picture(Path(folder) / f"mlflow-{name}.png")
 
 
 def shows(page: Browser, names: list[str]) -> None:
     page.until(lambda: page.script(NAMES) == names, f"the runs {names}")
 
 
-def best_first(record: StudyRecord, arm: str) -> list[str]:
-    """Trials of an arm; those without any validation come last."""
-    trials = [trial for trial in record.trials if trial.arm == arm]
-    reached = {f"{arm}/{each.number}": max((m.mrr for m in each.curve), default=0.0) for each in trials}
-    return sorted(reached, key=lambda name: -reached[name])
+def has_columns(page: Browser, wanted: str) -> None:
+    """In this order, whatever else there is."""
+    names = wanted.split()
+    page.until(lambda: [each for each in page.script(HEADERS) if each in names] == names, f"the columns {names}")
 
 
-def test_the_study_its_arms_and_their_trials_are_nested(page: Browser, ui: str) -> None:
-    page.open(f"{ui}/experiments")
+def search(page: Browser, words: str) -> None:
+    box = page.one("[data-testid=search-box]")
+    box.click()
+    box.type(f"{ALL}{words}{ENTER}")
+
+
+def best_first(trials: list[TrialRecord]) -> list[str]:
+    return [f"{each.arm}/{each.number}" for each in sorted(trials, key=lambda each: -(each.best_mrr or 0.0))]
+
+
+def test_the_study_its_arms_and_their_trials_are_nested(first_visit: Browser, ui: Ui) -> None:
+    page = first_visit
+    page.open(f"{ui.address}/experiments")
     page.click("//*[@role='button'][.='Model training']")
-    page.click(f"//a[.='{RECORD.name}']")
-    shows(page, [RECORD.name])
-    page.click(EXPANDER.format(RECORD.name))
-    page.until(lambda: len(page.script(NAMES)) == 5, "four arms below the study")
-    assert set(page.script(NAMES)) == {RECORD.name, *(arm.name for arm in RECORD.arms)}
-    page.click(EXPANDER.format("transe.sce"))
-    page.until(lambda: len(page.script(NAMES)) == 13, "six trials and two replicates below the arm")
-    assert {f"transe.sce/{number}" for number in range(6)} <= set(page.script(NAMES))
-    page.click("//a[.='transe.sce']")
+    page.click(f"//a[.='{NAME}']")
+    page.click("[data-testid=saved-views-trigger]")
+    page.click("//*[.='Study, arms and trials, nested']")
+    shows(page, [NAME])
+    page.click(EXPANDER.format(NAME))
+    page.until(lambda: len(page.script(NAMES)) == 7, "six arms below the study")
+    assert set(page.script(NAMES)) == {NAME, *(arm.name for arm in ui.record.arms)}
+    page.click(EXPANDER.format("complex.sce"))
+    page.until(lambda: len(page.script(NAMES)) == 12, "three trials and two replicates below the arm")
+    assert {f"complex.sce/{which}" for which in ("0", "1", "2", "replicate-0", "replicate-1")} <= {*page.script(NAMES)}
+    has_columns(page, "arm trial model loss best_mrr test_mrr_mean epochs_charged device_seconds_charged state")
+    picture(page, "nested")
+    page.click("//a[.='complex.sce']")
     page.one("//*[.='test_mrr_mean']")
 
 
-def test_the_view_of_the_arms_has_the_columns_that_matter_first(page: Browser, runs: str) -> None:
-    page.open(runs)
-    page.click("[data-testid=saved-views-trigger]")
-    page.click("//*[.='Arms, best test mean first']")
-    page.until(lambda: len(page.script(NAMES)) == 4, "four arms and nothing else")
-    wanted = [
-        "arm",
-        "model",
-        "loss",
-        "best_mrr",
-        "test_mrr_mean",
-        "test_mrr_std",
-        "epochs_charged",
-        "device_seconds_charged",
-        "state",
-    ]
-    page.until(lambda: wanted == [each for each in page.script(HEADERS) if each in wanted], f"the columns {wanted}")
+def test_the_view_of_the_arms_has_the_columns_that_matter_first(page: Browser, ui: Ui) -> None:
+    page.open(f"{ui.runs}?viewStateShareKey=arms")
+    page.until(lambda: len(page.script(NAMES)) == 6, "six arms and nothing else")
+    has_columns(page, "arm model loss best_mrr test_mrr_mean test_mrr_std epochs_charged device_seconds_charged state")
     page.one("//*[@role='gridcell'][.='COMPLETE']")
+    picture(page, "arms")
 
 
-def test_trials_are_sorted_by_mrr(page: Browser, runs: str) -> None:
-    page.open(f"{runs}&viewStateShareKey=trials")
-    page.until(lambda: len(page.script(NAMES)) > 20, "all trials")
-    search = page.one("[data-testid=search-box]")
-    search.click()
-    search.type(f"{ALL}tags.arm = 'complex.sans' and tags.stage = 'search'{ENTER}")
-    best = best_first(RECORD, "complex.sans")
+def test_the_searches_of_the_documentation_find_what_they_say(page: Browser, ui: Ui) -> None:
+    of_arm, good, replicates = SEARCHES
+    page.open(f"{ui.runs}?viewStateShareKey=trials")
+    page.until(lambda: len(page.script(NAMES)) == 18, "all trials")
+    search(page, of_arm)
+    shows(page, best_first([each for each in ui.record.trials if each.arm == "complex.sce"]))
+    search(page, replicates)
+    arms = [arm.name for arm in ui.record.arms if arm.model == "complex"]
+    found = {f"{arm}/replicate-{index}" for arm in arms for index in (0, 1)}
+    page.until(lambda: set(page.script(NAMES)) == found, "the replicates of complex")
+    search(page, good)
+    losses = {arm.name: arm.loss for arm in ui.record.arms}
+    best = best_first([t for t in ui.record.trials if losses[t.arm].startswith("sce") and (t.best_mrr or 0.0) > 0.3])
     shows(page, best)
+    picture(page, "trials")
     page.click("[data-testid='sort-header-best_mrr']")
-    page.until(lambda: page.script(NAMES)[0] == best[-2], "the worst first")  # the last has no value
+    shows(page, best[::-1])
 
 
-def test_a_trial_has_its_curves(page: Browser, runs: str) -> None:
-    page.open(f"{runs}&searchFilter=tags.arm+%3D+'transe.sce'+and+tags.trial+%3D+'3'&orderByKey=metrics.%60best_mrr%60")
-    page.click("//*[@row-index]//a[.='transe.sce/3']")
+def test_a_trial_has_its_curves(page: Browser, ui: Ui) -> None:
+    page.open(f"{ui.runs}?viewStateShareKey=trials")
+    page.click("//*[@row-index]//a[.='complex.sce/1']")
     page.click("//*[@role='tab'][.='Model metrics']")
-    trial = next(each for each in RECORD.trials if (each.arm, each.number) == ("transe.sce", 3))
+    trial = next(each for each in ui.record.trials if (each.arm, each.number) == ("complex.sce", 1))
     curve = list(accumulate((each.mrr for each in trial.curve), max))
     page.until(lambda: curve in page.script(PLOTTED), "a chart of its best_mrr")
+    picture(page, "curves")
 
 
-def test_the_report_opens_as_an_artifact(page: Browser, runs: str) -> None:
-    page.open(f"{runs}&searchFilter=tags.stage+%3D+'study'")
-    page.click(f"//*[contains(@col-id, 'Run Name')]//a[.='{RECORD.name}']")
+def test_the_report_opens_as_an_artifact(page: Browser, ui: Ui) -> None:
+    page.open(f"{ui.runs}?viewStateShareKey=nested")
+    page.click(f"//*[contains(@col-id, 'Run Name')]//a[.='{NAME}']")
     page.click("//*[@role='tab' or self::a][.='Artifacts']")
     page.click("//*[.='report']")
     page.click("//*[.='index.html']")
     with page.inside("iframe"):
-        page.one("//h1[.='two-by-two']")
-        assert "Fair: each of the 4 arms spent its budget of 6 trials" in page.one("body").text
+        page.one(f"//h1[.='{NAME}']")
+        assert "Fair: each of the 6 arms spent its budget of 3 trials" in page.one("body").text
+    picture(page, "report")
+
+
+def test_the_model_of_an_arm_is_registered_with_an_alias_and_a_signature(page: Browser, ui: Ui) -> None:
+    page.open(f"{ui.address}/models")
+    page.click(f"//a[.='{NAME}.complex.sce_ls']")
+    page.click("//a[.='Version 1']")
+    page.until(lambda: "@ best" in page.one("body").text, "the alias")
+    page.click("//*[.='Inputs (3)']")
+    page.until(lambda: "relation (required)" in page.one("body").text, "the signature")
+    page.click("//*[.='Tags']")  # away with them
+    page.until(lambda: "valid_mrr" not in page.one("body").text, "no tags")
+    picture(page, "model")

@@ -22,7 +22,7 @@ PATIENCE = 90.0  # seconds; a machine may be busy
 ENTER = "\ue007"
 ALL = "\ue009a\ue000"  # Control-A: what is typed next replaces all
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's name for a reference to an element
-_ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=2400,1400")
+_ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1600,900")
 
 T = TypeVar("T")
 

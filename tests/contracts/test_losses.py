@@ -310,6 +310,7 @@ ANSWERS = Answers(
     row=torch.tensor([0, 1, 1, 1, 2]),
     entity=torch.tensor([3, 0, 1, 4, 4]),
     share=torch.tensor([1.0, 0.5, 0.25, 0.25, 1.0], dtype=torch.float64),
+    counts=torch.tensor([1, 3, 1]),
 )
 
 

@@ -35,15 +35,15 @@ REFUSED: list[Any] = [
         {"training.precision": "bfloat16"},
         "complex",
         "bce",
-        "training.precision: must be float32 for model complex with loss bce (bfloat16 is for softmax losses of inner "
-        "products), got 'bfloat16'",
+        "training.precision: must be float32 or tf32 for model complex with loss bce (bfloat16 is for softmax losses "
+        "of inner products), got 'bfloat16'",
     ),
     (
         {"training.precision": "bfloat16"},
         "transe",
         "sce",
-        "training.precision: must be float32 for model transe with loss sce (bfloat16 is for softmax losses of inner "
-        "products), got 'bfloat16'",
+        "training.precision: must be float32 or tf32 for model transe with loss sce (bfloat16 is for softmax losses "
+        "of inner products), got 'bfloat16'",
     ),
     (
         {"training.type": "k_vs_all"},
@@ -109,7 +109,7 @@ def test_bfloat16_is_taken_exactly_where_a_kernel_uses_it(model: str, loss: str)
     if has_kernel(MODELS[model], LOSSES[loss]):
         assert not torch.equal(value("bfloat16"), value("float32"))
     else:
-        with pytest.raises(ConfigError, match=r"^training\.precision: must be float32 for model"):
+        with pytest.raises(ConfigError, match=r"^training\.precision: must be float32 or tf32 for model"):
             value("bfloat16")
 
 

@@ -92,7 +92,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"loss": {"name": "ns", "margin": None}}, "loss.margin: must be a number, got null"),
         ({"loss": {"name": "ns", "normalize": "avg"}}, "loss.normalize: must be 'sum' or 'mean', got 'avg'"),
         ({"training__type": "negative_sampling"}, "training.type: must be one_vs_all or k_vs_all for loss sce, got"),
-        ({"training__precision": "float16"}, "training.precision: must be one of 'float32', 'bfloat16', got 'float16'"),
+        (
+            {"training__precision": "float16"},
+            "training.precision: must be one of 'float32', 'tf32', 'bfloat16', got 'float16'",
+        ),
         ({"epochs": 3}, "epochs: unknown key 'epochs' (known: dataset, seed, model"),
     ],
 )

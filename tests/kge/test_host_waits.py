@@ -1,6 +1,6 @@
 """No batch waits for the device: what needs a value on the host is asked of tensors that live there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +16,19 @@ from tests.kge import graphs
 
 GRAPH = graphs.random_graph()
 WAITS = {"_local_scalar_dense", "_unique2", "bincount", "equal", "masked_select", "nonzero", "unique_consecutive"}
+WAITS |= {"lift_fresh"}  # a list of the host among the operands
 CASES = [(loss, type_) for loss, each in LOSSES.items() for type_ in each.training_types]
 # RESCAL has a path of its own on the CPU, which no other device takes.
 MODELS = ("complex", "transe", "rotate", "tucker", "conve")
+TERMS: dict[str, dict[str, object]] = {
+    "lp": {"regularizer": {"name": "lp", "weighted": True, "entity_weight": 0.1, "relation_weight": 0.1}},
+    "n3": {"regularizer": {"name": "n3", "weight": 0.1}},
+    "dura": {"regularizer": {"name": "dura", "weight": 0.1}},
+    "relation prediction": {"auxiliary.relation_weight": 0.5},
+    "sub-batches": {"training.sub_batch_size": 3},
+    "filtered": {"negatives.filtered": True},
+    "subsampled": {"loss.subsampling": "freq"},
+}
 
 
 class Waits(TorchDispatchMode):
@@ -55,8 +65,10 @@ class Waits(TorchDispatchMode):
         return name in WAITS or (name == "repeat_interleave" and kwargs.get("output_size") is None)
 
 
-def training(model: str, loss: str, type_: str, device: str = "cpu") -> Training:
-    options = {"training.type": type_, "regularizer.name": "lp", "model.dropout.entity": 0.1, "optimizer.max_norm": 1.0}
+def training(
+    model: str, loss: str, type_: str, device: str = "cpu", *, more: Mapping[str, object] | None = None
+) -> Training:
+    options = {"training.type": type_, "model.dropout.entity": 0.1, "optimizer.max_norm": 1.0, **(more or TERMS["lp"])}
     if model == "conve":
         options |= {"model.reciprocal": True, "model.dim": 20}
     return Training(graphs.config(options, model=model, loss=loss), GRAPH, device=device)
@@ -67,9 +79,8 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str]:
     return request.param
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_a_step_asks_the_device_for_nothing(model: str, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = training(model, *case)
+def asked(begun: Training, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a step asks of the device."""
     rows = torch.arange(16)
     begun._step(rows)  # optimizers make their state at the first one
     on_host = [each for name, each in vars(begun._type).items() if name in {"_length", "_first"}]
@@ -77,7 +88,26 @@ def test_a_step_asks_the_device_for_nothing(model: str, case: tuple[str, str], m
         for module in (k_vs_all, negative_sampling, one_vs_all):
             monkeypatch.setattr(module, "moved", waits.moved)
         begun._step(rows)
-    assert waits.found == []
+    return waits.found
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_asks_the_device_for_nothing(model: str, case: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(training(model, *case), monkeypatch) == []
+
+
+def _with(name: str) -> Iterator[tuple[str, str]]:
+    """The training types, of a loss that takes what has this name."""
+    if name not in ("filtered", "subsampled"):
+        yield from (("sce", "one_vs_all"), ("sce", "k_vs_all"), ("bce", "k_vs_all"))
+    yield "ns", "negative_sampling"
+
+
+@pytest.mark.parametrize(("name", "loss", "type_"), [(name, *each) for name in TERMS for each in _with(name)])
+def test_what_comes_with_a_step_asks_for_nothing_either(
+    name: str, loss: str, type_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked(training("complex", loss, type_, more=TERMS[name]), monkeypatch) == []
 
 
 def test_a_wait_would_be_found() -> None:
@@ -87,7 +117,8 @@ def test_a_wait_would_be_found() -> None:
         scores[scores > 0.5].tolist()
         torch.unique(scores)
         scores.sum().item()
-    assert waits.found == ["aten::index", "aten::_unique2", "aten::_local_scalar_dense"]
+        scores[[0, 2]].sum()
+    assert waits.found == ["aten::index", "aten::_unique2", "aten::_local_scalar_dense", "aten::lift_fresh"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

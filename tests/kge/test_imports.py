@@ -35,6 +35,18 @@ finally:
     assert not heavy, heavy
 """
 
+_TRAINING = """
+import sys
+from pathlib import Path
+from kge.fitting import fit
+from tests.kge import graphs
+for name in ("adagrad", "adam", "adamw", "sgd"):
+    config = graphs.config({"optimizer.name": name, "optimizer.max_norm": 0.1, "training.max_epochs": 2})
+    for _ in range(2):  # once from the beginning, once from its checkpoint
+        assert list(fit(config, graphs.ring(), directory=Path(sys.argv[1], name)))
+assert "torch._dynamo" not in sys.modules
+"""
+
 
 def _python(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -52,3 +64,8 @@ def test_help_answers_without_heavy_imports(command: str) -> None:
     done = _python(_HELP, *command.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Usage: kge {command}".rstrip() in done.stdout
+
+
+def test_a_training_does_not_wait_for_a_compiler_that_it_does_not_use(tmp_path: Path) -> None:
+    done = _python(_TRAINING, str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")

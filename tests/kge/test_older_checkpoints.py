@@ -20,7 +20,7 @@ from tests.kge import graphs
 GRAPH = graphs.ring()
 # What the first released configuration had: no auxiliary task, no pretraining, fewer keys elsewhere.
 NEWER = {
-    "training": ("query_weight",),
+    "training": ("query_weight", "capture"),
     "optimizer": ("entity_factor", "relation_factor", "weight_decay", "momentum", "max_norm"),
     "schedule": ("warmup", "final"),
     "regularizer": ("weight", "entity_share"),

@@ -7,7 +7,7 @@ import torch
 
 from kge.config import OptimizerConfig, ScheduleConfig
 from kge.models.base import AbstractModel
-from kge.optimization import Schedule, build_optimizer, clip
+from kge.optimization import Schedule, build_optimizer, clip, step
 from kge.training import Training
 from tests.kge import graphs
 
@@ -29,9 +29,21 @@ def _moved(**options: object) -> dict[str, float]:
     return {name: float((before[name] - each.detach()).mean()) for name, each in model.named_parameters()}
 
 
-@pytest.mark.parametrize(("name", "step"), [("sgd", 0.05), ("adagrad", 0.1), ("adam", 0.1), ("adamw", 0.1)])
-def test_the_first_step_of_each_optimizer(name: str, step: float) -> None:
-    assert _moved(name=name, lr=0.1) == pytest.approx(dict.fromkeys(("entities", "relations", "core"), step), rel=1e-4)
+@pytest.mark.parametrize(("name", "moved"), [("sgd", 0.05), ("adagrad", 0.1), ("adam", 0.1), ("adamw", 0.1)])
+def test_the_first_step_of_each_optimizer(name: str, moved: float) -> None:
+    assert _moved(name=name, lr=0.1) == pytest.approx(dict.fromkeys(("entities", "relations", "core"), moved), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam", "adamw"])
+def test_a_step_is_the_optimizers_own(name: str) -> None:
+    ours, theirs = _model(), _model()
+    options = OptimizerConfig(name=name, momentum=0.9, weight_decay=0.01)  # type: ignore[arg-type]
+    first, second = build_optimizer(options, ours), build_optimizer(options, theirs)
+    for _ in range(3):
+        step(first)
+        second.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adagrad", "adam", "adamw"])
@@ -98,8 +110,8 @@ def _rates(schedule: ScheduleConfig, *, epochs: int = 6, per_epoch: int = 4, fac
     optimizer = build_optimizer(OptimizerConfig(lr=0.1, relation_factor=factor), _model())
     rule = Schedule(schedule, optimizer, lr=0.1, max_epochs=epochs)
     rates = []
-    for step in range(epochs * per_epoch):
-        rule.before_step(step, steps_per_epoch=per_epoch)
+    for number in range(epochs * per_epoch):
+        rule.before_step(number, steps_per_epoch=per_epoch)
         rates.append(optimizer.param_groups[-2 if factor != 1 else 0]["lr"] / factor)
         assert rule.lr == pytest.approx(rates[-1])
     return rates

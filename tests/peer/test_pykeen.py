@@ -237,7 +237,8 @@ def test_losses_of_several_answers_are_the_same(draws: Draws, close: Close) -> N
     for row in range(B):
         labels[row, torch.arange(row % 3 + 1) * 3] = 1
     row, entity = labels.nonzero().T
-    answers = Answers(row=row, entity=entity, share=1 / labels.sum(dim=1)[row])
+    counts = labels.sum(dim=1).long()
+    answers = Answers(row=row, entity=entity, share=1 / counts[row], counts=counts)
     rows = LOSSES["sce"]().answer_rows(scores, answers)
     close("sce, k_vs_all", rows.mean(), losses.CrossEntropyLoss().process_lcwa_scores(scores, labels))
     rows = LOSSES["bce"]().answer_rows(scores, answers)

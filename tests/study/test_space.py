@@ -72,8 +72,13 @@ def test_bfloat16_is_taken_by_the_arms_that_can_compute_in_it() -> None:
 
 def test_bfloat16_that_no_arm_can_compute_in_is_refused() -> None:
     study = config(("model.dim: 32", "model.dim: 32\n  training.precision: bfloat16"), ("[sce,", "[bce,"))
-    with pytest.raises(StudyFileError, match=r"^small\.yaml:15: fixed\.training\.precision: must be float32: no arm"):
+    with pytest.raises(StudyFileError, match=r"^small\.yaml:15: fixed\.training\.precision: must be .* tf32: no arm"):
         compose_all(study)
+
+
+def test_tf32_is_taken_by_every_arm() -> None:
+    spaces = compose_all(config(("model.dim: 32", "model.dim: 32\n  training.precision: tf32")))
+    assert {dict(space.fixed)["training.precision"] for space in spaces.values()} == {"tf32"}
 
 
 def test_a_configuration_is_complete_and_has_the_seed() -> None:

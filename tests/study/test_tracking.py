@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from mlflow.entities import Metric
 
+from study import cli
 from study.database import sqlite_url
 from study.errors import UnknownStudyError, WorldError
 from study.history import study_record
-from study.records import Amendment, ArmStop, FailureClass, StudyRecord, TrialState
+from study.records import Amendment, ArmStop, Cost, FailureClass, Place, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
 from study.tracking.mirror import SyncResult, sync, without_password
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
@@ -159,8 +160,8 @@ def test_before_the_selection_the_best_trial_is_the_best_so_far() -> None:
 def test_the_study_shows_its_file_its_budget_and_its_parity() -> None:
     record = factory.finished()
     run = project(record).runs[0]
-    assert run.params["spec_sha256"] == record.spec_sha256
-    assert (run.params["budget_unit"], run.params["budget"]) == ("trials", "4")
+    assert run.tags["spec_sha256"] == record.spec_sha256
+    assert (run.params["budget_unit"], run.tags["budget"]) == ("trials", "4")
     assert dict(run.artifacts)["study.yaml"] == record.spec
     epochs = [sum(t.cost.epochs for t in record.trials if t.arm == arm.name) for arm in record.arms]
     assert history(run, "parity_epochs")[-1] == (16, max(epochs) / min(epochs))
@@ -220,6 +221,19 @@ def test_a_stopped_arm_says_why() -> None:
     plan = by_name(project(replace(factory.finished(), stops=(stop,))))
     assert plan["transe.sce"].tags["stopped"] == stop.said
     assert "stopped" not in plan["complex.sce"].tags
+
+
+def test_trainings_say_where_their_last_attempt_ran() -> None:
+    record = factory.finished()
+    first = Place(arm="complex.sce", stage="search", trial=3, attempt=0, node="a", host="node-a", device="NVIDIA H100")
+    again = replace(first, attempt=1, node="b", host="node-b", device="AMD EPYC")
+    replicate = replace(first, stage="replicate", trial=0)
+    plan = by_name(project(replace(record, places=(replicate, first, again))))
+    said = {name: (run.tags["host"], run.tags["device"]) for name, run in plan.items() if "host" in run.tags}
+    assert said == {
+        "complex.sce/3": ("node-b", "AMD EPYC"),
+        "complex.sce/replicate-0": ("node-a", "NVIDIA H100"),
+    }
 
 
 @pytest.mark.parametrize("unit", ["trials", "epochs", "device_seconds"])
@@ -356,6 +370,45 @@ def test_a_run_that_was_deleted_comes_back(tracking: Tracking) -> None:
     assert_holds(tracking, record)
 
 
+def test_a_run_that_is_there_twice_is_there_once_afterwards(tracking: Tracking) -> None:
+    """As after a request that MLflow took when it had been given up."""
+    record = factory.finished(**SMALL)
+    tracking.sync(record)
+    for run in tracking.search(record.name, "tags.arm = 'complex.sce' and tags.stage != 'search'"):
+        tags = {name: value for name, value in run.data.tags.items() if name != "kge.sent"}
+        tracking.client.create_run(run.info.experiment_id, run.info.start_time, tags, run.info.run_name)
+    result = tracking.sync(record)
+    assert (result.created, result.removed) == (0, 3)
+    assert_holds(tracking, record)
+    assert tracking.sync(record) == NOTHING
+
+
+def test_an_amended_study_replaces_what_it_said_of_itself(tracking: Tracking) -> None:
+    record = factory.finished(**SMALL)
+    stop = ArmStop(arm="complex.sce", errors=3, reason="ZeroDivisionError: division by zero (sce.py:41)")
+    tracking.sync(replace(record, stops=(stop,)))
+    later = replace(record, budget=Cost(trials=9), replicates=5, spec_sha256="9" * 64)
+    assert tracking.sync(later).updated == 3  # with both arms, that have got more to do
+    study = tracking.search(record.name, "tags.stage = 'study'")[0]
+    shown = {name: study.data.tags[name] for name in ("budget", "replicates", "spec_sha256")}
+    assert shown == {"budget": "9", "replicates": "5", "spec_sha256": "9" * 64}
+    assert not tracking.search(record.name, "tags.stopped LIKE '%'")
+    assert tracking.sync(later) == NOTHING
+
+
+def test_long_and_foreign_words_are_shortened_once(tracking: Tracking) -> None:
+    record = factory.finished(**SMALL | {"trials": 3})
+    words = "Größe 大きさ 🦜 'quoted' \"twice\"\t\n" * 1000
+    odd = replace(record.trials[2], reason=words, params=(("a long name." * 30, words), ("empty", "")))
+    record = replace(record, trials=(*record.trials[:2], odd, *record.trials[3:]))
+    assert not tracking.sync(record).refused
+    run = tracking.search(record.name, "tags.arm = 'complex.sce' and tags.trial = '2'")[0]
+    assert words.startswith(run.data.tags["reason"])
+    assert len(run.data.tags["reason"]) == 5000
+    assert sorted(map(len, run.data.params.values())) == [0, 500]
+    assert tracking.sync(record) == NOTHING
+
+
 def test_a_deleted_experiment_is_refused_in_one_sentence(tracking: Tracking) -> None:
     record = factory.finished(**SMALL)
     tracking.sync(record)
@@ -479,6 +532,19 @@ def test_trouble_with_files_does_not_hold_up_the_numbers(tracking: Tracking) -> 
 def test_a_server_that_is_not_there_is_an_error_of_the_world(tmp_path: Path) -> None:
     uri = f"http://user:secret@127.0.0.1:{free_port()}"
     with pytest.raises(WorldError, match="must answer") as caught:
+        sync(factory.finished(**SMALL), uri=uri, artifacts=tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_an_error_of_the_world(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("no database\n" * 100)
+    with pytest.raises(WorldError, match=r"must answer, got: .*not a database"):
+        sync(factory.finished(**SMALL), uri=f"sqlite:///{tmp_path / 'mlflow.db'}", artifacts=tmp_path)
+
+
+def test_a_database_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    uri = f"postgresql+psycopg://me:secret@127.0.0.1:{free_port()}/mlflow"
+    with pytest.raises(WorldError, match=r"must answer, got: .*refused") as caught:
         sync(factory.finished(**SMALL), uri=uri, artifacts=tmp_path)
     assert "secret" not in str(caught.value)
 
@@ -647,3 +713,16 @@ def test_the_command_sends_a_study_from_nothing(home: Home, made_database: Path)
     assert sync_command(**home.place) == NOTHING
     with pytest.raises(UnknownStudyError, match="unknown here"):
         sync_command(**home.place | {"name": "other"})
+
+
+def test_the_command_fails_where_mlflow_does_not_take_all(
+    home: Home, made_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy(made_database, home.folder / "mlflow.db")
+    artifact_folder(home.folder).write_text("a file where a folder should be")
+    monkeypatch.setattr(sys, "argv", ["study", "sync", home.record.name, "--home", str(home.folder)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    assert "created 15" in (said := capsys.readouterr().out)
+    assert f"files of run {home.record.name}" in said

@@ -1,6 +1,10 @@
 """A study does not wait for its tracking server: not for one that takes its time, and not for one that fails."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from study.errors import WorldError
 from study.records import TrialState
 from study.tracking.mirror import sync
+from study.tracking.projection import project
 from tests.study import records_factory as factory
 from tests.study.door import Door, door
 from tests.study.front_door import PATIENCE, Home, wait_until
@@ -42,6 +47,29 @@ def test_an_error_of_the_server_is_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(WorldError, match=r"^tracking at http://127.0.0.1:\d+: must answer, got: .* 500") as caught:
             sync(factory.finished(trials=1), uri=entrance.uri, artifacts=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_what_a_server_takes_after_it_was_given_up_is_there_once(
+    serve: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its database is locked it answers questions and keeps everything else waiting."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    serve.start()
+    tracking = Tracking(serve.uri, tmp_path)
+    record = factory.finished(trials=1, models=("complex",), replicates=0)
+    tracking.sync(replace(record, created=record.created - 1000))
+    with closing(sqlite3.connect(tmp_path / "server.db", isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            with pytest.raises(WorldError, match=r"runs/create failed .* timed out"):
+                tracking.sync(record)
+    wanted = {run.key for run in project(record).runs}
+    while len(tracking.search(record.name, "tags.stage = 'study'")) < 3:
+        time.sleep(0.1)
+    assert tracking.sync(record).removed == 1
+    assert wanted <= tracking.held(record.name).keys()
+    assert tracking.sync(record) == NOTHING
 
 
 @pytest.mark.slow
