@@ -69,9 +69,6 @@ def parts(job: Job) -> Iterator[tuple[str, float]]:
     yield "import kge", time.process_time()
     dataset = load(job["folder"]).sealed()
     yield "read the graph", time.process_time()
-    import torch._dynamo  # noqa: PLC0415 (what the first optimizer of a process does)
-
-    yield "import torch._dynamo, as torch.optim does", time.process_time()
     training = Training(config_of(job), dataset)
     yield "model, optimizer, order of queries", time.process_time()
     next(training.steps())
