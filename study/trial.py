@@ -72,9 +72,9 @@ def run_attempt(
         stop = "max_epochs"
         with _desk(assignment, config, remote) as desk:
             data = dataset(config.dataset)
+            meter = _Meter(config)
             if share is not None:
                 config = fitted(config, Sizes.of(data), limit=room(device, share=share), device=device)
-            meter = _Meter(config)
             with closing(fit_by_epoch(config, data, directory=desk.directory, device=device, base=desk.base)) as events:
                 for event in events:
                     if isinstance(event, EpochReport):
