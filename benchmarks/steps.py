@@ -14,7 +14,6 @@ import json
 import os
 import random
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import ConfigError, KgeError, UserError
 from kge.files import write_atomically
+from kge.pace import clock_of
 from kge.training import Training
 from study.environment import environment
 
@@ -108,18 +108,6 @@ def _taken(steps: Iterator[Step], number: int, clock: Callable[[], float]) -> fl
     for _ in range(number):
         next(steps)
     return (clock() - began) / number
-
-
-def clock_of(device: str) -> Callable[[], float]:
-    """Of the device."""
-
-    def waited() -> float:
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    if device != "cpu":
-        return waited
-    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def table(case: Case, rows: Sequence[Row]) -> Iterator[str]:

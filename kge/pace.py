@@ -46,7 +46,7 @@ def paces(
 
 
 def _pace(config: TrainingConfig, dataset: Dataset, known: FilterIndex, device: str, seconds: float) -> Pace:
-    training, clock = Training(config, dataset, device=device), _clock(device)
+    training, clock = Training(config, dataset, device=device), clock_of(device)
     validation = _validation(training.model, dataset, known, config.validation.block_size, device)
     steps = training.steps()
     for _ in range(_UNTIMED):
@@ -64,7 +64,7 @@ def _pace(config: TrainingConfig, dataset: Dataset, known: FilterIndex, device: 
 
 def _validation(model: AbstractModel, dataset: Dataset, known: FilterIndex, block_size: int, device: str) -> float:
     """Seconds of a whole validation."""
-    clock, every = _clock(device), dataset.valid
+    clock, every = clock_of(device), dataset.valid
     chosen = torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:_RANKED]
     part = every[chosen]
     rank(model, part[:1].to(device), known, block_size=block_size)  # loops are loaded
@@ -78,7 +78,8 @@ def _queries(triples: Triples, dataset: Dataset) -> int:
     return sum(len(torch.unique(side.anchors(triples) * dataset.num_relations + triples[:, 1])) for side in Side)
 
 
-def _clock(device: str) -> Callable[[], float]:
+def clock_of(device: str) -> Callable[[], float]:
+    """Of a GPU the wall's, with the GPU waited for; of one CPU thread the processor's."""
     if torch.device(device).type == "cuda":
         return lambda: _waited(device)
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter

@@ -359,7 +359,7 @@ def sync(name: str, home: Path | None, database: str | None) -> int:
 
     where = site(name, home=home, database=database)
     where.open().close()
-    fetch_models(study_record(where.database, name), where.folder, lambda said: click.echo(said, err=True))
+    fetch_models(study_record(where.database, name), where.folder, _say)
     result = sync_command(name=name, home=where.home, database=where.database)
     click.echo(str(result))
     return 1 if result.refused else 0
