@@ -4,14 +4,16 @@
     tables  = 4 P (2 + o)                  parameters, gradients, o states of the optimizer: Adam 2, Adagrad 1, SGD 0
     data    = 140 N + 110 V                triples, their counts, known answers; 200 N where training needs these
     kept    = (b + b') E s                 softmax kernel: its block of scores, s bytes each, and that of the last batch
-    step    = max(rows + scores + 4 R W + d 4 E D, terms)     d = 2 with dropout of entities, 4 beside negatives
+    step    = max(rows + scores + 4 R W + d 4 E D, terms)     d = 2 with dropout of entities, 4 beside negatives;
+                                                              8 min(R, B) W of matrices that are used where they lie
 
     rows    = 1.5 x what a query keeps for its gradient x Q, and 32 D Q for itself
     scores  = 12 E D + packed copies       softmax kernel; also the table in bfloat16
               c 4 b E + 12 E D             any other loss of all entities: c blocks are alive where its gradient begins
               72 B (K + 1)                 negatives, where a compiled loop reads the table
               + v 4 b (K + 1) D            where a vector is copied for each pair: v of them
-    terms   = 20 (E D + R W) of whole tables, 16 B (2 D + W) of rows; relation prediction 16 B W + 12 R (W + B)
+    terms   = 20 (E D + R W) of whole tables, 16 B (2 D + W) of rows, DURA of matrices 8 min(R, B) W instead of the W;
+              relation prediction 16 B W + 12 R (W + B)
 
     validation = 3 x 4 x q E               a block of q queries, the one before it, what is counted in it
 
@@ -40,6 +42,7 @@ from kge.data import Dataset, Side
 from kge.losses import LOSSES
 from kge.memory import halved
 from kge.models.base import AbstractBilinear, AbstractModel
+from kge.models.matrices import AbstractMatrixModel
 from kge.models.rotate import RotatE
 from kge.native import can_run
 
@@ -192,6 +195,8 @@ class _Case:
         if penalty.name == "lp" and not penalty.weighted:
             entities = self._table if penalty.entity_weight else 0
             total = 5 * (entities + (_FLOAT * relations.numel() if penalty.relation_weight else 0))
+        elif penalty.name == "dura" and self._in_place:
+            total = 16 * rows * self._model.entities.shape[1] + 2 * self._matrices()
         elif penalty.name != "none":
             width = relations.shape[1] if penalty.name == "lp" else self._width
             total = 4 * rows * (2 * self._model.entities.shape[1] + width)
@@ -201,7 +206,8 @@ class _Case:
 
     def gradients(self) -> _Bytes:
         """Those of relations as they come from a lookup, and what dropout of entities adds."""
-        return _FLOAT * self._model.relations.numel() + 2 * self._table * self._model.entity_dropout.is_active * (
+        relations = 2 * self._matrices() if self._in_place else _FLOAT * self._model.relations.numel()
+        return relations + 2 * self._table * self._model.entity_dropout.is_active * (
             2 if self._type == "negative_sampling" else 1
         )
 
@@ -234,6 +240,15 @@ class _Case:
         return isinstance(self._model, RotatE) and not self._compiled
 
     @property
+    def _in_place(self) -> bool:
+        """Whether queries are made from the matrices of their relations where they lie."""
+        return self._compiled and isinstance(self._model, AbstractMatrixModel)
+
+    def _matrices(self) -> int:
+        """Matrices of all relations that a batch may have."""
+        return _FLOAT * min(self._batch, len(self._model.relations)) * self._width
+
+    @property
     def _bytes(self) -> int:
         return 2 if self._config.training.precision == "bfloat16" else _FLOAT
 
@@ -251,7 +266,7 @@ class _Case:
 
     def _saved(self) -> _Bytes:
         """Bytes that the gradient of a query needs, read off two batches without numbers."""
-        if self._compiled and type(self._model).relate is not AbstractModel.relate:
+        if self._in_place:
             return self._width * self._model.relation_dropout.is_active  # a fused path keeps the mask alone
         return _saved(self._model)
 

@@ -114,12 +114,18 @@ class AbstractModel(nn.Module, ABC):
         anchor = self.entity_dropout(anchor)
         reversed_ = side is Side.HEAD and self.reciprocal
         rows = r + self.num_relations if reversed_ else r
-        dropped: Tensor = self.query_dropout(self.relate(anchor, rows, as_tails=side is Side.TAIL or reversed_))
+        as_tails = side is Side.TAIL or reversed_
+        dropped: Tensor = self.query_dropout(
+            self.relate(anchor, rows, as_tails=as_tails, dropout=self.relation_dropout)
+        )
         return dropped
 
-    def relate(self, anchor: Vectors, r: Ids, *, as_tails: bool) -> Vectors:
-        """Queries for tails or for heads, before query dropout. A model with a fused path for this puts it here."""
-        relation = self.relation_dropout(self.embed_relation(r))
+    def relate(self, anchor: Vectors, r: Ids, *, as_tails: bool, dropout: Dropout) -> Vectors:
+        """Queries for tails or for heads, with this dropout of relations and none of queries.
+
+        A model with a fused path for this puts it here.
+        """
+        relation = dropout(self.embed_relation(r))
         return self.tail_query(anchor, relation) if as_tails else self.head_query(relation, anchor)
 
     def candidates(self) -> Float[Tensor, "E D"]:

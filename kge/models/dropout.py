@@ -46,3 +46,6 @@ class Dropout(nn.Module):
     @property
     def _dropped(self) -> int:
         return min(round(self.rate * 2**16), 2**16 - 1)
+
+
+NO_DROPOUT = Dropout(0.0)

@@ -38,7 +38,9 @@ def products(vectors: Vectors, matrices: Matrices, r: Ids, *, transposed: bool, 
         grouped: Tensor = _Grouped.apply(vectors, matrices, r, transposed)  # type: ignore[no-untyped-call]
         return grouped
     dim = vectors.shape[1]
-    kept = tuple(dropout.kept(torch.Size((len(part), dim, dim)), r.device) for part in r.split(_ROWS))
+    kept = torch.empty(len(r), dim, dim, dtype=torch.bool)
+    for part in kept.split(_ROWS):
+        part.copy_(dropout.kept(part.shape, part.device))
     dropped: Tensor = _Dropped.apply(vectors, matrices, r, transposed, kept)  # type: ignore[no-untyped-call]
     return dropped * dropout.scale
 
@@ -89,22 +91,22 @@ class _Dropped(torch.autograd.Function):
         matrices: Tensor,
         r: Tensor,
         transposed: bool,
-        kept: tuple[Tensor, ...],
+        kept: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(vectors, matrices, r, *kept)
+        ctx.save_for_backward(vectors, matrices, r, kept)
         ctx.transposed = transposed
         products = [
             product(x, _masked(matrices, ids, mask), transposed=transposed)
-            for x, ids, mask in zip(vectors.split(_ROWS), r.split(_ROWS), kept, strict=True)
+            for x, ids, mask in zip(*(each.split(_ROWS) for each in (vectors, r, kept)), strict=True)
         ]
         return torch.cat(products)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        vectors, matrices, r, *kept = ctx.saved_tensors
+        vectors, matrices, r, kept = ctx.saved_tensors
         of_matrices, of_vectors = torch.zeros_like(matrices), []
-        parts = zip(vectors.split(_ROWS), gradient.split(_ROWS), r.split(_ROWS), kept, strict=True)
-        for x, y, ids, mask in parts:
+        parts = (each.split(_ROWS) for each in (vectors, gradient, r, kept))
+        for x, y, ids, mask in zip(*parts, strict=True):
             of_vectors.append(product(y, _masked(matrices, ids, mask), transposed=not ctx.transposed))
             left, right = (y, x) if ctx.transposed else (x, y)
             outer = (left.unsqueeze(2) * right.unsqueeze(1)).mul_(mask.to(left.dtype))

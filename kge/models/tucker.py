@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from kge.config import require
-from kge.models.base import Ids, ModelSpec, RelationVectors, Vectors
-from kge.models.multilinear import AbstractMultilinear
+from kge.models.base import Ids, ModelSpec, RelationVectors
+from kge.models.matrices import AbstractMatrixModel
+from kge.models.matrix_products import Matrices
 
 
 @final
-class TuckER(AbstractMultilinear):
+class TuckER(AbstractMatrixModel):
     """TuckER; `relation_dim` numbers per relation (None: `dim`), core W of relation_dim x dim^2."""
 
     def __init__(self, spec: ModelSpec, *, relation_dim: int | None = None) -> None:
@@ -33,13 +34,6 @@ class TuckER(AbstractMultilinear):
     def embed_relation(self, r: Ids) -> RelationVectors:
         return self.relations[r] @ self.core
 
-    def tail_query(self, head: Vectors, relation: RelationVectors) -> Vectors:
-        dim = head.shape[1]
-        return torch.bmm(head.unsqueeze(1), relation.view(-1, dim, dim)).squeeze(1)
-
-    def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
-        dim = tail.shape[1]
-        return torch.bmm(relation.view(-1, dim, dim), tail.unsqueeze(2)).squeeze(2)
-
-    def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
-        return torch.einsum("bi,bj->bij", head, tail).flatten(1)
+    def matrices(self, r: Ids) -> tuple[Matrices, Ids]:
+        distinct, rows = torch.unique(r, return_inverse=True)
+        return self.embed_relation(distinct), rows

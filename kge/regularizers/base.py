@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from kge.data import Triples
-from kge.models.base import AbstractModel, RelationVectors, Vectors
+from kge.models.base import AbstractModel, Ids, Vectors
 
-Row = tuple[Vectors, RelationVectors, Vectors]
+Row = tuple[Vectors, Ids, Vectors]
 
 
 class AbstractRegularizer(ABC):
@@ -29,12 +29,12 @@ class AbstractRegularizer(ABC):
 
 
 def rows(model: AbstractModel, triples: Triples) -> Iterator[Row]:
-    """Head, relation and tail vectors of both rows of each triple, tail queries first.
+    """Head vectors, relations and tail vectors of both rows of each triple, tail queries first.
 
     The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
     """
     r = triples[:, 1]
     head, tail = (embedding(triples[:, slot], model.entities) for slot in (0, 2))
-    forwards = head, model.embed_relation(r), tail
+    forwards = head, r, tail
     yield forwards
-    yield (tail, model.embed_relation(r + model.num_relations), head) if model.reciprocal else forwards
+    yield (tail, r + model.num_relations, head) if model.reciprocal else forwards

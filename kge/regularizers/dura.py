@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kge.data import Triples
 from kge.models.base import AbstractModel
+from kge.models.dropout import NO_DROPOUT
 from kge.models.multilinear import AbstractMultilinear
 from kge.regularizers.base import AbstractRegularizer, rows
 
@@ -37,9 +38,10 @@ class DURA(AbstractRegularizer):
     def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractMultilinear)
         entities = queries = model.entities.new_zeros(())
-        for head, relation, tail in rows(model, triples):
+        for head, r, tail in rows(model, triples):
             entities = entities + _square(head[:, model.head_columns]) + _square(tail[:, model.tail_columns])
-            queries = queries + _square(model.tail_query(head, relation)) + _square(model.head_query(relation, tail))
+            for anchor, as_tails in ((head, True), (tail, False)):
+                queries = queries + _square(model.relate(anchor, r, as_tails=as_tails, dropout=NO_DROPOUT))
         share = self._entity_share
         return 2 * self._weight * (share * entities + (1 - share) * queries) / len(triples)
 

@@ -77,7 +77,9 @@ for case in json.load(sys.stdin):
 """
 
 WIDE, MANY, FEW = (200_000, 5, 32, 8), (40_000, 5, 900, 16), (1_000, 5, 2_048, 8)
+VARIED = (1_000, 200, 2_048, 8)  # as FEW, with as many relations as a batch has use for
 ROWS = {"training.batch_size": 512, "validation.block_size": 4}
+DURA = {"regularizer.name": "dura", "regularizer.weight": 0.1}
 Case = tuple[str, str, Mapping[str, object], tuple[int, int, int, int]]
 MEASURED: list[Case] = [  # what is largest in each is said beside it
     ("complex", "sce", {"model.dim": 64, "training.batch_size": 16}, WIDE),  # tables
@@ -91,6 +93,8 @@ MEASURED: list[Case] = [  # what is largest in each is said beside it
     ("rotate", "bce", ROWS, MANY),
     ("distmult", "sans", {**ROWS, "training.type": "one_vs_all", "training.batch_size": 256}, MANY),
     ("tucker", "sce", {"model.dim": 128, "training.batch_size": 1024, "model.dropout.relation": 0.2}, FEW),  # queries
+    ("tucker", "sce", {"model.dim": 128, "training.batch_size": 1024}, VARIED),  # matrices
+    ("rescal", "sce", {"model.dim": 128, "training.batch_size": 1024, **DURA}, VARIED),  # their gradients
     ("conve", "sce", {"model.dim": 128, "training.batch_size": 1024, "model.reciprocal": True}, FEW),
     ("rotate", "sans", {"model.dim": 512, "training.batch_size": 1024, "negatives.tail": 1024}, FEW),  # negatives
     ("complex", "sce", {"training.type": "k_vs_all"}, (1_000, 50, 1_000_000, 20_000)),  # data

@@ -1,27 +1,29 @@
-"""RESCAL's queries with the matrices where they lie, against gathering a matrix for each row."""
+"""Queries of matrices with these where they lie, against gathering a matrix for each row."""
 
 import pytest
 import torch
 
 from kge.config import DropoutConfig
 from kge.data import Side
+from kge.models import MODELS
 from kge.models.base import ModelSpec
-from kge.models.rescal import RESCAL
+from kge.models.matrices import AbstractMatrixModel
 
 B, E, R = 53, 11, 7  # rows are no multiple of those taken at a time
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", [name for name, class_ in MODELS.items() if issubclass(class_, AbstractMatrixModel)])
 @pytest.mark.parametrize("side", list(Side))
 @pytest.mark.parametrize("reciprocal", [False, True])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 @pytest.mark.parametrize("training", [False, True])
 def test_fused_queries_and_gradients_are_those_of_the_formula(
-    side: Side, reciprocal: bool, rate: float, training: bool
+    name: str, side: Side, reciprocal: bool, rate: float, training: bool
 ) -> None:
     drawn = torch.Generator().manual_seed(0)
     dropout = DropoutConfig(entity=rate, relation=rate, query=rate)
-    model = RESCAL(
+    model = MODELS[name](
         ModelSpec(num_entities=E, num_relations=R, dim=6, reciprocal=reciprocal, dropout=dropout, generator=drawn)
     ).train(training)
     anchors = torch.randint(E, (B,), generator=drawn)
@@ -32,7 +34,7 @@ def test_fused_queries_and_gradients_are_those_of_the_formula(
         model.fused = fused
         model.use_generator(torch.Generator().manual_seed(1))
         queries = model.queries(side, anchors, r)
-        gradients = torch.autograd.grad((queries * weight).sum(), (model.entities, model.relations))
+        gradients = torch.autograd.grad((queries * weight).sum(), tuple(model.parameters()))
         found.append((queries, *gradients))
     for fast, naive in zip(*found, strict=True):
         torch.testing.assert_close(fast, naive)
