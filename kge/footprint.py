@@ -175,7 +175,11 @@ class _Case:
     def rows(self) -> _Bytes:
         """Queries, and what their gradients need."""
         dim = self._model.entities.shape[1]
-        return self._queries(self._batch) * (32 * dim + 1.5 * self._saved())
+        if self._in_place:  # nothing but the mask is kept
+            saved: _Bytes = self._width * self._model.relation_dropout.is_active
+        else:
+            saved = 1.5 * _saved(self._model)
+        return self._queries(self._batch) * (32 * dim + saved)
 
     def scores(self) -> _Bytes:
         """What comes between queries and gradients."""
@@ -263,12 +267,6 @@ class _Case:
             yield size
             if queries % size:
                 yield queries % size
-
-    def _saved(self) -> _Bytes:
-        """Bytes that the gradient of a query needs, read off two batches without numbers."""
-        if self._in_place:
-            return self._width * self._model.relation_dropout.is_active  # a fused path keeps the mask alone
-        return _saved(self._model)
 
 
 @lru_cache(maxsize=64)

@@ -1,16 +1,17 @@
 """Models with a matrix per relation.
 
-score(h, r, t) = h^T M_r t
+    score(h, r, t) = h^T M_r t
+
+On the CPU a batch reads the matrices of its distinct relations; elsewhere, and in the naive twin, each row gets a copy.
 """
 
 from abc import abstractmethod
 
 import torch
-from torch import Tensor
 
 from kge.models.base import Ids, RelationVectors, Vectors
 from kge.models.dropout import Dropout
-from kge.models.matrix_products import Matrices, product, products
+from kge.models.matrix_products import Matrices, product, products, square
 from kge.models.multilinear import AbstractMultilinear
 
 
@@ -28,15 +29,10 @@ class AbstractMatrixModel(AbstractMultilinear):
         return products(anchor, matrices, rows, transposed=not as_tails, dropout=dropout)
 
     def tail_query(self, head: Vectors, relation: RelationVectors) -> Vectors:
-        return product(head, _square(relation), transposed=False)
+        return product(head, square(relation), transposed=False)
 
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
-        return product(tail, _square(relation), transposed=True)
+        return product(tail, square(relation), transposed=True)
 
     def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
         return torch.einsum("bi,bj->bij", head, tail).flatten(1)
-
-
-def _square(relation: RelationVectors) -> Tensor:
-    dim = round(relation.shape[1] ** 0.5)
-    return relation.view(-1, dim, dim)

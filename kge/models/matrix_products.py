@@ -4,9 +4,9 @@
     backward    dM_r = sum over the rows b of r of  x_b^T dy_b
 
 With D = 128 and 512 rows the gathered matrices are 33 MB, and dropout makes three more blocks of that size:
-memory traffic then costs several times what the products do. Here a few rows at a time stay in the cache;
-without dropout each distinct matrix is read once, where it lies. Values and masks are those of gathering,
-dropping and multiplying, which is what a model does without its fused path.
+memory traffic then costs several times what the products do. Here matrices are read where they lie, without
+dropout each distinct one once. Values and masks are those of gathering, dropping and multiplying, which is what a
+model does without its fused path.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.models.dropout import Dropout
+from kge.native import can_run, over_rows
 
-_ROWS = 16  # of 64 KB each with D = 128: a megabyte, which a core's cache holds
+_DRAWN = 16  # rows: the words that masks are drawn from are twice as large as these
 
 Vectors = Float[Tensor, "B D"]
 Matrices = Float[Tensor, "R W"]  # W = D * D
 Ids = Int[Tensor, " B"]
+
+
+def square(matrices: Matrices) -> Float[Tensor, "R D D"]:
+    """Each row as the matrix that it is."""
+    dim = round(matrices.shape[1] ** 0.5)
+    return matrices.view(-1, dim, dim)
 
 
 def product(vectors: Vectors, rows: Float[Tensor, "B D D"], *, transposed: bool) -> Vectors:
@@ -39,9 +46,12 @@ def products(vectors: Vectors, matrices: Matrices, r: Ids, *, transposed: bool, 
         return grouped
     dim = vectors.shape[1]
     kept = torch.empty(len(r), dim, dim, dtype=torch.bool)
-    for part in kept.split(_ROWS):
+    for part in kept.split(_DRAWN):
         part.copy_(dropout.kept(part.shape, part.device))
-    dropped: Tensor = _Dropped.apply(vectors, matrices, r, transposed, kept)  # type: ignore[no-untyped-call]
+    if can_run(vectors, matrices, r):
+        dropped: Tensor = _Dropped.apply(vectors, matrices, r, transposed, kept)  # type: ignore[no-untyped-call]
+    else:
+        dropped = product(vectors, square(matrices[r]) * kept, transposed=transposed)
     return dropped * dropout.scale
 
 
@@ -76,43 +86,37 @@ def _groups(r: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def _matrix(matrices: Tensor, relation: int, transposed: bool) -> Tensor:
-    dim = round(matrices.shape[1] ** 0.5)
-    matrix = matrices[relation].view(dim, dim)
+    matrix = square(matrices)[relation]
     return matrix.T if transposed else matrix
 
 
 class _Dropped(torch.autograd.Function):
-    """A few rows at a time, each with a mask of its own; the scale is applied outside."""
+    """By compiled loops over the matrices themselves; the scale is applied outside."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        vectors: Tensor,
-        matrices: Tensor,
-        r: Tensor,
-        transposed: bool,
-        kept: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, vectors: Tensor, matrices: Tensor, r: Tensor, transposed: bool, kept: Tensor) -> Tensor:
         ctx.save_for_backward(vectors, matrices, r, kept)
         ctx.transposed = transposed
-        products = [
-            product(x, _masked(matrices, ids, mask), transposed=transposed)
-            for x, ids, mask in zip(*(each.split(_ROWS) for each in (vectors, r, kept)), strict=True)
-        ]
-        return torch.cat(products)
+        return _dropped(vectors, matrices, r, kept, transposed)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        from kge.native.matrices import add_outer  # noqa: PLC0415 (numba is not needed to start)
+
         vectors, matrices, r, kept = ctx.saved_tensors
-        of_matrices, of_vectors = torch.zeros_like(matrices), []
-        parts = (each.split(_ROWS) for each in (vectors, gradient, r, kept))
-        for x, y, ids, mask in zip(*parts, strict=True):
-            of_vectors.append(product(y, _masked(matrices, ids, mask), transposed=not ctx.transposed))
-            left, right = (y, x) if ctx.transposed else (x, y)
-            outer = (left.unsqueeze(2) * right.unsqueeze(1)).mul_(mask.to(left.dtype))
-            of_matrices.index_add_(0, ids, outer.flatten(1))
-        return torch.cat(of_vectors), of_matrices, None, None, None
+        of_vectors = _dropped(gradient, matrices, r, kept, not ctx.transposed)
+        of_matrices = torch.zeros_like(matrices)
+        ends = torch.bincount(r, minlength=len(matrices)).cumsum(0)
+        left, right = (gradient, vectors) if ctx.transposed else (vectors, gradient)
+        arrays = (each.contiguous().numpy() for each in (left, right, r.argsort(stable=True), ends, kept))
+        over_rows(add_outer, len(matrices), *arrays, square(of_matrices).numpy())
+        return of_vectors, of_matrices, None, None, None
 
 
-def _masked(matrices: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    return matrices.index_select(0, ids).view(mask.shape).mul_(mask.to(matrices.dtype))
+def _dropped(vectors: Tensor, matrices: Tensor, r: Tensor, kept: Tensor, transposed: bool) -> Tensor:
+    from kge.native import matrices as native  # noqa: PLC0415 (numba is not needed to start)
+
+    products = torch.empty_like(vectors, memory_format=torch.contiguous_format)
+    arrays = (each.contiguous().detach().numpy() for each in (vectors, square(matrices), r, kept))
+    over_rows(native.products, len(vectors), *arrays, transposed, products.numpy())
+    return products
