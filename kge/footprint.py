@@ -32,8 +32,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from kge.batches import has_kernel
 from kge.building import build_model, training_type
@@ -92,11 +94,9 @@ class Footprint:
 
 def predicted(config: TrainingConfig, sizes: Sizes, *, device: str = "cpu") -> Footprint:
     """The footprint of a training on "cpu" or "cuda", whether such a device is here or not."""
-    model = _shapes(json.dumps(asdict(config.model)), sizes.entities, sizes.relations)
-    case = _Case(config, model, sizes, torch.device(device).type)
-    parameters = sum(each.numel() for each in model.parameters())
+    case = _Case(config, _small(json.dumps(asdict(config.model))), sizes, torch.device(device).type)
     return Footprint(
-        tables=_FLOAT * parameters * (2 + _states(config.optimizer)),
+        tables=case.parameters() * (2 + _states(config.optimizer)),
         data=case.data(),
         kept=round(case.kept()),
         step=round(max(case.rows() + case.scores() + case.gradients(), case.terms())),
@@ -146,7 +146,7 @@ def _machine() -> int:
 
 
 class _Case:
-    """One training on one kind of device: the terms of the formula."""
+    """One training on one kind of device: the terms of the formula, by a model that differs in its numbers of rows."""
 
     def __init__(self, config: TrainingConfig, model: AbstractModel, sizes: Sizes, device: str) -> None:
         self._config = config
@@ -156,9 +156,18 @@ class _Case:
         self._compiled = device == "cpu" and can_run()
         self._type = training_type(config)
         self._batch = min(config.training.batch_size, self._train)
-        self._table = _FLOAT * model.entities.numel()
+        self._dim = model.entities.shape[1]
+        self._entities, self._relations = sizes.entities, sizes.relations * (2 if model.reciprocal else 1)
+        self._table = _FLOAT * self._entities * self._dim
+        self._relation_table = _FLOAT * self._relations * model.relations.shape[1]
         self._fused = self._type != "negative_sampling" and has_kernel(type(model), LOSSES[config.loss.name])
         self._width = _relation_width(model)
+
+    def parameters(self) -> int:
+        """All of them, once."""
+        tables = (self._model.entities, self._model.relations)
+        others = sum(each.numel() for each in self._model.parameters()) - sum(each.numel() for each in tables)
+        return self._table + self._relation_table + _FLOAT * others
 
     def data(self) -> int:
         """Triples, their counts and filters; k_vs_all and filtered negatives know the answers of all queries."""
@@ -170,22 +179,24 @@ class _Case:
         if not self._fused:
             return 0
         sizes = {rows for batch in (self._batch, self._train % self._batch) for rows in self._parts(batch)}
-        return sum(sorted(sizes)[-2:]) * self._model.num_entities * self._bytes
+        return sum(sorted(sizes)[-2:]) * self._entities * self._bytes
 
     def rows(self) -> _Bytes:
         """Queries, and what their gradients need."""
-        dim = self._model.entities.shape[1]
+        is_dropped = self._model.relation_dropout.is_active
         if self._in_place:  # nothing but the mask is kept
-            saved: _Bytes = self._width * self._model.relation_dropout.is_active
+            saved: _Bytes = self._width * is_dropped
+        elif isinstance(self._model, AbstractMatrixModel):
+            saved = 1.5 * _FLOAT * self._width * (1 + is_dropped)
         else:
             saved = 1.5 * _saved(self._model)
-        return self._queries(self._batch) * (32 * dim + saved)
+        return self._queries(self._batch) * (32 * self._dim + saved)
 
     def scores(self) -> _Bytes:
         """What comes between queries and gradients."""
         if self._type == "negative_sampling":
             return self._pairs()
-        entities, tables, rows = self._model.num_entities, 3 * self._table, max(self._parts(self._batch))
+        entities, tables, rows = self._entities, 3 * self._table, max(self._parts(self._batch))
         if self._fused:
             lower = self._table / 2 if self._bytes == 2 else 0
             return max(tables, _PACKED * _FLOAT * self._packed(rows)) + lower
@@ -194,46 +205,49 @@ class _Case:
 
     def terms(self) -> _Bytes:
         """Penalty and second task, which come when the loss has given its memory back."""
-        penalty, relations = self._config.regularizer, self._model.relations
+        penalty = self._config.regularizer
         rows, total = _FLOAT * self._batch, 0.0
         if penalty.name == "lp" and not penalty.weighted:
             entities = self._table if penalty.entity_weight else 0
-            total = 5 * (entities + (_FLOAT * relations.numel() if penalty.relation_weight else 0))
+            total = 5 * (entities + (self._relation_table if penalty.relation_weight else 0))
         elif penalty.name == "dura" and self._in_place:
-            total = 16 * rows * self._model.entities.shape[1] + 2 * self._matrices()
+            total = 16 * rows * self._dim + 2 * self._matrices()
         elif penalty.name != "none":
-            width = relations.shape[1] if penalty.name == "lp" else self._width
-            total = 4 * rows * (2 * self._model.entities.shape[1] + width)
+            width = self._model.relations.shape[1] if penalty.name == "lp" else self._width
+            total = 4 * rows * (2 * self._dim + width)
         if self._config.auxiliary.relation_weight:
-            total += 4 * rows * self._width + 3 * _FLOAT * len(relations) * (self._width + self._batch)
+            total += 4 * rows * self._width + 3 * _FLOAT * self._relations * (self._width + self._batch)
         return total
 
     def gradients(self) -> _Bytes:
         """Those of relations as they come from a lookup, and what dropout of entities adds."""
-        relations = 2 * self._matrices() if self._in_place else _FLOAT * self._model.relations.numel()
+        relations = 2 * self._matrices() if self._in_place else self._relation_table
         return relations + 2 * self._table * self._model.entity_dropout.is_active * (
             2 if self._type == "negative_sampling" else 1
         )
 
     def validation(self) -> _Bytes:
         """Blocks of a validation."""
-        scored = max(1, _SCORED[self._device] // self._model.num_entities)
+        scored = max(1, _SCORED[self._device] // self._entities)
         queries = min(self._config.validation.block_size, scored, self._valid)
-        return 3 * _FLOAT * queries * self._model.num_entities + self._differences(3)
+        return 3 * _FLOAT * queries * self._entities + self._differences(3)
 
     def _pairs(self) -> _Bytes:
-        config, dim = self._config, self._model.entities.shape[1]
+        config = self._config
         pairs = self._batch * (1 + max(config.negatives.per_side))
         part = pairs / self._batch * min(self._batch, config.training.sub_batch_size or self._batch)
         if self._compiled and self._model.comparison is not None:
             return 72 * pairs
         vectors = 2 if isinstance(self._model, AbstractBilinear) else 5 if isinstance(self._model, RotatE) else 4
-        return 72 * pairs + vectors * _FLOAT * part * dim
+        return 72 * pairs + vectors * _FLOAT * part * self._dim
 
     def _packed(self, rows: int) -> int:
         """Scores that oneDNN makes at a time."""
-        entities = self._model.num_entities
-        return min(rows, max(_PART // entities, 32)) * entities if self._compiled and self._bytes == _FLOAT else 0
+        return (
+            min(rows, max(_PART // self._entities, 32)) * self._entities
+            if self._compiled and self._bytes == _FLOAT
+            else 0
+        )
 
     def _differences(self, copies: int) -> _Bytes:
         return copies * _FLOAT * _DIFFERENCES if self._in_blocks else 0
@@ -250,7 +264,7 @@ class _Case:
 
     def _matrices(self) -> int:
         """Matrices of all relations that a batch may have."""
-        return _FLOAT * min(self._batch, len(self._model.relations)) * self._width
+        return _FLOAT * min(self._batch, self._relations) * self._width
 
     @property
     def _bytes(self) -> int:
@@ -269,22 +283,34 @@ class _Case:
                 yield queries % size
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves what a table starts from to chance."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in {torch.Tensor.normal_, torch.Tensor.uniform_} else func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=64)
-def _shapes(model: str, entities: int, relations: int) -> AbstractModel:
-    """A model in training whose tensors have shapes and no numbers."""
+def _small(model: str) -> AbstractModel:
+    """A model in training, of two entities and one relation.
+
+    No tensor is on the device "meta", which would need no memory at all: there torch imports its compiler for any
+    product, for a second.
+    """
     config = restore({"dataset": "", "model": json.loads(model), "loss": {"name": ""}})
-    with torch.device("meta"):
-        return build_model(config, num_entities=entities, num_relations=relations).train()
-
-
-@lru_cache(maxsize=64)
-def _saved(model: AbstractModel) -> float:
-    return (_saved_of(model, 4) - _saved_of(model, 2)) / 2
+    with _Undrawn():
+        return build_model(config, num_entities=2, num_relations=1).train()
 
 
 def _states(optimizer: OptimizerConfig) -> int:
     """Numbers that it keeps for each parameter."""
     return {"adagrad": 1, "adam": 2, "adamw": 2, "sgd": int(optimizer.momentum > 0)}[optimizer.name]
+
+
+@lru_cache(maxsize=64)
+def _saved(model: AbstractModel) -> float:
+    """Bytes that the gradient of a query needs, read off two batches."""
+    return (_saved_of(model, 4) - _saved_of(model, 2)) / 2
 
 
 def _saved_of(model: AbstractModel, rows: int) -> int:
@@ -294,7 +320,7 @@ def _saved_of(model: AbstractModel, rows: int) -> int:
         sizes[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
         return tensor
 
-    ids = torch.zeros(rows, dtype=torch.int64, device="meta")
+    ids = torch.zeros(rows, dtype=torch.int64)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         kept = model.queries(Side.TAIL, ids, ids)
     del kept
@@ -303,4 +329,6 @@ def _saved_of(model: AbstractModel, rows: int) -> int:
 
 @lru_cache(maxsize=64)
 def _relation_width(model: AbstractModel) -> int:
-    return model.embed_relation(torch.zeros(1, dtype=torch.int64, device="meta")).shape[1]
+    if isinstance(model, AbstractMatrixModel):
+        return model.entities.shape[1] ** 2
+    return model.embed_relation(torch.zeros(1, dtype=torch.int64)).shape[1]

@@ -39,7 +39,13 @@ _TRAINING = """
 import sys
 from pathlib import Path
 from kge.fitting import fit
+from kge.footprint import Sizes, predicted
+from kge.models import MODELS
 from tests.kge import graphs
+for name, model in MODELS.items():
+    options = {"model.reciprocal": model.reciprocal_only, "model.dropout.relation": 0.1}
+    for device in ("cpu", "cuda"):
+        assert predicted(graphs.config(options, model=name), Sizes.of(graphs.ring()), device=device).peak
 for name in ("adagrad", "adam", "adamw", "sgd"):
     config = graphs.config({"optimizer.name": name, "optimizer.max_norm": 0.1, "training.max_epochs": 2})
     for _ in range(2):  # once from the beginning, once from its checkpoint
