@@ -1,7 +1,7 @@
 """Exit codes and error lines of both command lines.
 
-A user's mistake is one line and exit code 2, a failure of the world one line and 1, an interruption 130.
-Anything else is a defect in this program and keeps its traceback.
+A user's mistake is one line and exit code 2, a failure of the world (memory is one) one line and 1, an interruption
+130. Anything else is a defect in this program and keeps its traceback.
 """
 
 import sys
@@ -25,9 +25,23 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
         _fail(str(error), 2)
     except world as error:
         _fail(str(error), 1)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _fail(f"memory: must hold what this needs, got: {reason}", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"error: {message}" if code != 130 else message, err=True)
     sys.exit(code)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """What is known without torch, and where torch is there already what it knows."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from kge.memory import is_out_of_memory  # noqa: PLC0415 (imports torch)
+
+    return is_out_of_memory(error)

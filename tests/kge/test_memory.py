@@ -150,3 +150,12 @@ def test_a_training_that_never_fits_ends_in_one_sentence(wide: Path) -> None:
     assert code == 1, out
     assert out.splitlines()[-1].startswith("error: memory: must hold one row at a time, got: ")
     assert "Traceback" not in out
+
+
+def test_a_graph_that_does_not_fit_ends_in_one_sentence(wide: Path) -> None:
+    with (wide / "graph" / "train.tsv").open("a") as file:
+        file.writelines(f"e{number}\tr\te{number + 1}\n" for number in range(TRIPLES, 400_000))
+    code, out = _train(wide, "large", room=2**25, epochs=1)
+    assert code == 1, out
+    assert out.startswith("error: memory: must hold what this needs, got: ")
+    assert out.count("\n") == 1
