@@ -34,7 +34,7 @@ import importlib.abc, importlib.machinery, sys
 def break_model(module):
     real = module.TransE.tail_query
     def tail_query(self, head, relation):
-        if head.is_meta:  # its memory is predicted
+        if len(self.entities) == 2:  # its memory is predicted
             return real(self, head, relation)
         raise ValueError(f"no query of {{len(head)}} rows")
     module.TransE.tail_query = tail_query
