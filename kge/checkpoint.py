@@ -16,7 +16,7 @@ import torch
 
 from kge.config import TrainingConfig, restore
 from kge.data import Dataset
-from kge.errors import CheckpointError
+from kge.errors import CheckpointError, first_line
 from kge.files import replacing
 from kge.losses import LOSSES
 from kge.models import MODELS
@@ -97,7 +97,7 @@ def _read(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 (what is not a checkpoint makes its readers raise anything)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
     raise CheckpointError(f"{path}: must be a checkpoint of kge, got {reason:.120}")
 
 

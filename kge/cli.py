@@ -16,7 +16,7 @@ import click
 from kge import console
 from kge.command_options import dataset_of, of_dataset, on_device, with_threads
 from kge.data_commands import data
-from kge.errors import KgeError, UserError
+from kge.errors import KgeError, UserError, first_line
 from kge.files import write_atomically
 from kge.model_commands import export_, import_, predict
 
@@ -114,7 +114,7 @@ def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, devic
             if smaller is config:
                 raise
             if smaller is None:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 raise ExhaustedError(f"memory: must hold one row at a time, got: {reason}") from error
         config = smaller
         release()

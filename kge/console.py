@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import click
 
+from kge.errors import first_line
+
 
 def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tuple[type[Exception], ...]) -> NoReturn:
     """Run a command line and leave the process with the right code."""
@@ -28,7 +30,7 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         _fail(f"memory: must hold what this needs, got: {reason}", 1)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -36,3 +36,8 @@ class DivergenceError(KgeError):
 
 class ExhaustedError(KgeError):
     """Memory holds not even sub-batches and blocks of one row."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its class where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

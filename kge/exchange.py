@@ -26,7 +26,7 @@ from kge import checkpoint
 from kge.building import build_model
 from kge.config import TrainingConfig, restore
 from kge.data import Dataset
-from kge.errors import CheckpointError, KgeError
+from kge.errors import CheckpointError, KgeError, first_line
 from kge.files import write_atomically
 from kge.models.base import AbstractModel
 
@@ -141,7 +141,7 @@ def _build(path: Path, description: Mapping[str, Any]) -> tuple[TrainingConfig, 
         config = restore(description["configuration"])
         return config, build_model(config, **sizes)
     except Exception as error:  # noqa: BLE001 (what is no configuration makes its readers raise anything)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
     raise CheckpointError(f"{path}: configuration: must be of this version or an older one, got {reason:.120}")
 
 

@@ -243,11 +243,9 @@ class _Case:
 
     def _packed(self, rows: int) -> int:
         """Scores that oneDNN makes at a time."""
-        return (
-            min(rows, max(_PART // self._entities, 32)) * self._entities
-            if self._compiled and self._bytes == _FLOAT
-            else 0
-        )
+        if not self._compiled or self._bytes != _FLOAT:
+            return 0
+        return min(rows, max(_PART // self._entities, 32)) * self._entities
 
     def _differences(self, copies: int) -> _Bytes:
         return copies * _FLOAT * _DIFFERENCES if self._in_blocks else 0

@@ -5,7 +5,6 @@ Dropout never touches a penalty: it is about what is stored.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -28,13 +27,12 @@ class AbstractRegularizer(ABC):
         """The term to add to the loss of the batch."""
 
 
-def rows(model: AbstractModel, triples: Triples) -> Iterator[Row]:
-    """Head vectors, relations and tail vectors of both rows of each triple, tail queries first.
+def rows(model: AbstractModel, triples: Triples) -> tuple[Row, ...]:
+    """Head vectors, relations and tail vectors of both rows of each triple, tail queries first; equal ones once.
 
     The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
     """
     r = triples[:, 1]
     head, tail = (embedding(triples[:, slot], model.entities) for slot in (0, 2))
     forwards = head, r, tail
-    yield forwards
-    yield (tail, r + model.num_relations, head) if model.reciprocal else forwards
+    return (forwards, (tail, r + model.num_relations, head)) if model.reciprocal else (forwards,)

@@ -38,12 +38,13 @@ class DURA(AbstractRegularizer):
     def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractMultilinear)
         entities = queries = model.entities.new_zeros(())
-        for head, r, tail in rows(model, triples):
+        distinct = rows(model, triples)
+        for head, r, tail in distinct:
             entities = entities + _square(head[:, model.head_columns]) + _square(tail[:, model.tail_columns])
             for anchor, as_tails in ((head, True), (tail, False)):
                 queries = queries + _square(model.relate(anchor, r, as_tails=as_tails, dropout=NO_DROPOUT))
         share = self._entity_share
-        return 2 * self._weight * (share * entities + (1 - share) * queries) / len(triples)
+        return 2 / len(distinct) * 2 * self._weight * (share * entities + (1 - share) * queries) / len(triples)
 
 
 def _square(vectors: Tensor) -> Tensor:

@@ -34,8 +34,9 @@ class N3(AbstractRegularizer):
     def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractTrilinear)
         total = model.entities.new_zeros(())
-        for head, r, tail in rows(model, triples):
+        distinct = rows(model, triples)
+        for head, r, tail in distinct:
             for factor in (head[:, model.head_columns], model.embed_relation(r), tail[:, model.tail_columns]):
                 squares = squared_moduli(factor) if model.is_complex else factor.square()
                 total = total + squares.pow(1.5).sum()
-        return self._weight * total / len(triples)
+        return 2 / len(distinct) * self._weight * total / len(triples)
