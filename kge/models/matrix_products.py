@@ -19,8 +19,6 @@ from torch import Tensor
 from kge.models.dropout import Dropout
 from kge.native import can_run, over_rows
 
-_DRAWN = 16  # rows: the words that masks are drawn from are twice as large as these
-
 Vectors = Float[Tensor, "B D"]
 Matrices = Float[Tensor, "R W"]  # W = D * D
 Ids = Int[Tensor, " B"]
@@ -45,9 +43,7 @@ def products(vectors: Vectors, matrices: Matrices, r: Ids, *, transposed: bool, 
         grouped: Tensor = _Grouped.apply(vectors, matrices, r, transposed)  # type: ignore[no-untyped-call]
         return grouped
     dim = vectors.shape[1]
-    kept = torch.empty(len(r), dim, dim, dtype=torch.bool)
-    for part in kept.split(_DRAWN):
-        part.copy_(dropout.kept(part.shape, part.device))
+    kept = dropout.kept(torch.Size((len(r), dim, dim)), vectors.device)
     if can_run(vectors, matrices, r):
         dropped: Tensor = _Dropped.apply(vectors, matrices, r, transposed, kept)  # type: ignore[no-untyped-call]
     else:
