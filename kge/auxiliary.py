@@ -15,7 +15,7 @@ from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, embedding
 
 from kge.data import Triples
 from kge.models.base import AbstractModel
@@ -34,8 +34,9 @@ class RelationPrediction:
     def loss(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         """The term to add to the loss of the batch."""
         assert isinstance(model, AbstractMultilinear)
-        h, r, t = triples.T
-        total = cross_entropy(model.score_relations(h, t), r)
+        head, tail = model.entity_dropout(embedding(triples[:, ::2], model.entities)).unbind(1)
+        r = triples[:, 1]
+        total = cross_entropy(model.score_relations(head, tail), r)
         if model.reciprocal:
-            total = total + cross_entropy(model.score_relations(t, h), r + model.num_relations)
+            total = total + cross_entropy(model.score_relations(tail, head), r + model.num_relations)
         return self._weight * total

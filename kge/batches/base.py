@@ -10,13 +10,14 @@ Every value is per triple: the sum of the losses of both its queries.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding
 
-from kge.data import Triples
+from kge.data import Side, Triples
 from kge.models.base import AbstractModel
 
 Positions = Int[Tensor, " B"]
@@ -46,6 +47,15 @@ class AbstractTrainingType(ABC):
     @abstractmethod
     def generators(self) -> dict[str, torch.Generator]:
         """The random streams to save with a checkpoint, by name."""
+
+
+def queries(model: AbstractModel, parts: Sequence[tuple[Side, Tensor, Tensor]]) -> Float[Tensor, "rows D"]:
+    """Queries of parts of a batch (side, anchors, relations), in their order.
+
+    Anchors of all parts are looked up at once: the gradient of every lookup is as large as the table.
+    """
+    anchors = embedding(torch.cat([ids for _, ids, _ in parts]), model.entities).split([len(r) for _, _, r in parts])
+    return torch.cat([model.queries_from(side, each, r) for (side, _, r), each in zip(parts, anchors, strict=True)])
 
 
 def moved(values: Tensor, device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kge.batches.base import AbstractTrainingType, Positions, moved
+from kge.batches.base import AbstractTrainingType, Positions, moved, queries
 from kge.batches.block import Block
 from kge.data import Dataset, Side, Triples
 from kge.losses.base import Answers, QueryWeight
@@ -62,7 +62,7 @@ class KVsAll(AbstractTrainingType):
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         by_side = self._by_side(rows)
-        query = torch.cat([self._queries(model, side, part) for side, part in by_side if len(part)])
+        query = queries(model, [self._queries(side, part) for side, part in by_side if len(part)])
         order = torch.cat([part for _, part in by_side])
         row, pair = self._pairs(order)
         answers = Answers(row=row, entity=self._entity[pair], share=self._share[pair], counts=self._length[order])
@@ -78,9 +78,9 @@ class KVsAll(AbstractTrainingType):
     def generators(self) -> dict[str, torch.Generator]:
         return {}
 
-    def _queries(self, model: AbstractModel, side: Side, rows: Positions) -> Tensor:
+    def _queries(self, side: Side, rows: Positions) -> tuple[Side, Tensor, Tensor]:
         rows = moved(rows, self._device)
-        return model.queries(side, self._anchor[rows], self._relation[rows])
+        return side, self._anchor[rows], self._relation[rows]
 
     def _by_side(self, rows: Positions) -> list[tuple[Side, Tensor]]:
         heads = rows < self._heads

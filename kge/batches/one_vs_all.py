@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kge.batches.base import AbstractTrainingType, Positions, moved
+from kge.batches.base import AbstractTrainingType, Positions, moved, queries
 from kge.batches.block import Block
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
@@ -29,7 +29,7 @@ class OneVsAll(AbstractTrainingType):
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         rows = moved(rows, self._train.device)
         triples = self._train[rows]
-        query = torch.cat([model.queries(side, side.anchors(triples), triples[:, 1]) for side in Side])
+        query = queries(model, [(side, side.anchors(triples), triples[:, 1]) for side in Side])
         target = torch.cat([side.answers(triples) for side in Side])
         return self._block.backward(model, query, target, self._weight(triples, rows), 1 / len(rows))
 

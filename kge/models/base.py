@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from kge.config import DropoutConfig, InitConfig, require
 from kge.data import Side
@@ -107,7 +108,7 @@ class AbstractModel(nn.Module, ABC):
 
     def queries(self, side: Side, anchors: Ids, r: Ids) -> Vectors:
         """Query vectors of (anchor, r, ?) or (?, r, anchor), with the dropouts of training."""
-        return self.queries_from(side, self.entities[anchors], r)
+        return self.queries_from(side, embedding(anchors, self.entities), r)
 
     def queries_from(self, side: Side, anchor: Vectors, r: Ids) -> Vectors:
         """The same from the anchors' rows of the table."""

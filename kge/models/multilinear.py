@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kge.models.base import AbstractBilinear, Ids, RelationVectors, Scores, Vectors
+from kge.models.base import AbstractBilinear, RelationVectors, Scores, Vectors
 
 
 class AbstractMultilinear(AbstractBilinear):
@@ -24,12 +24,11 @@ class AbstractMultilinear(AbstractBilinear):
     def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
         """The vector whose inner product with `embed_relation(r)` is the score of (h, r, t)."""
 
-    def score_relations(self, h: Ids, t: Ids) -> Scores:
-        """Scores of all relations of (h, ?, t), reciprocal ones behind the others, with the dropouts of training."""
-        query = self.relation_query(self.entity_dropout(self.entities[h]), self.entity_dropout(self.entities[t]))
-        every = torch.arange(len(self.relations), device=h.device)
+    def score_relations(self, head: Vectors, tail: Vectors) -> Scores:
+        """Scores of all relations of (h, ?, t), reciprocal ones behind the others, with dropout of relations."""
+        every = torch.arange(len(self.relations), device=head.device)
         relations: Tensor = self.relation_dropout(self.embed_relation(every))
-        return query @ relations.T
+        return self.compare(self.relation_query(head, tail), relations)
 
 
 class AbstractTrilinear(AbstractMultilinear):

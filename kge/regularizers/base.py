@@ -30,9 +30,10 @@ class AbstractRegularizer(ABC):
 def rows(model: AbstractModel, triples: Triples) -> tuple[Row, ...]:
     """Head vectors, relations and tail vectors of both rows of each triple, tail queries first; equal ones once.
 
+    Heads and tails are looked up at once: the gradient of every lookup is as large as the table.
     The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
     """
     r = triples[:, 1]
-    head, tail = (embedding(triples[:, slot], model.entities) for slot in (0, 2))
+    head, tail = embedding(triples[:, ::2], model.entities).unbind(1)
     forwards = head, r, tail
     return (forwards, (tail, r + model.num_relations, head)) if model.reciprocal else (forwards,)

@@ -231,7 +231,7 @@ def test_relations_are_scored_as_their_triples(name: str, reciprocal: bool) -> N
     model = _build(name, {}, reciprocal=reciprocal).eval()
     assert isinstance(model, AbstractMultilinear)
     h, _, t = _ids()
-    scores = model.score_relations(h, t)
+    scores = model.score_relations(model.entities[h], model.entities[t])
     assert scores.shape == (B, 2 * R if reciprocal else R)
     for r in range(R):
         relation = torch.full((B,), r)
