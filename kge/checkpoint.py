@@ -35,21 +35,31 @@ def config_of(content: Mapping[str, Any]) -> TrainingConfig:
     return restore(json.loads(content["config"]))
 
 
-def _identity(config: TrainingConfig) -> dict[str, Any]:
+def _identity(config: TrainingConfig, *, has_cooled: bool) -> dict[str, Any]:
     """What must agree to continue: all but where it ends, so that a finished training can go on.
 
-    A cosine schedule ends at `max_epochs`: another end is another training. What bounds memory, and how kernels are
-    launched, changes no value.
+    A cosine schedule ends at `max_epochs`, and so does a cooldown that has begun: another end is another training.
+    What bounds memory, and how kernels are launched, changes no value.
     """
     values = asdict(config)
     for part, registry in (("model", MODELS), ("loss", LOSSES)):
         class_ = registry.get(values[part]["name"])
         values[part]["options"] = ({} if class_ is None else defaults(class_)) | values[part]["options"]
-    ignored = ["training.stop_epoch", "training.sub_batch_size", "training.capture", "validation.block_size"]
-    for path in ignored if config.schedule.name == "cosine" else ["training.max_epochs", *ignored]:
+    ignored = ["training.stop_epoch", "early_stopping.patience", "validation.block_size"]
+    ignored += ["training.sub_batch_size", "training.capture"]
+    if not has_cooled:
+        ignored.append("schedule.cooldown")
+    if not has_cooled and config.schedule.name != "cosine":
+        ignored.append("training.max_epochs")
+    for path in ignored:
         part, _, key = path.partition(".")
         del values[part][key]
     return values
+
+
+def _has_cooled(config: TrainingConfig, epoch: int) -> bool:
+    schedule = config.schedule
+    return schedule.cooldown > 0 and epoch > schedule.stable_epochs(config.training.max_epochs)
 
 
 def save(path: Path, content: Mapping[str, Any], config: TrainingConfig) -> None:
@@ -73,7 +83,10 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
             f"{path}: must be of this version or an older one, got a configuration: {error}"
         ) from None
     if config is not None:
-        differences = list(_differences(_identity(saved), _identity(config)))
+        epoch = content.get("training", {}).get("epoch", 0)
+        has_cooled = _has_cooled(saved, epoch) or _has_cooled(config, epoch)
+        there, here = (_identity(each, has_cooled=has_cooled) for each in (saved, config))
+        differences = list(_differences(there, here))
         if differences:
             raise CheckpointError(f"{path}: must be of the same configuration; {'; '.join(differences)}")
     return content

@@ -170,6 +170,8 @@ class ScheduleConfig:
 
     plateau  times `factor` after `patience` validations without relative gain `threshold`
     cosine   down to `final` times lr at training.max_epochs, step by step
+
+    Over the last `cooldown` epochs before training.max_epochs it falls in a line to 0, from wherever it is.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
@@ -179,6 +181,7 @@ class ScheduleConfig:
     threshold: float = 1e-4
     warmup: int = 0
     final: float = 0.0
+    cooldown: int = 0
 
     def __post_init__(self) -> None:
         require(0 < self.factor < 1, "schedule.factor", "in (0, 1)", self.factor)
@@ -186,6 +189,15 @@ class ScheduleConfig:
         require(self.threshold >= 0, "schedule.threshold", ">= 0", self.threshold)
         require(self.warmup >= 0, "schedule.warmup", ">= 0", self.warmup)
         require(0 <= self.final < 1, "schedule.final", "in [0, 1)", self.final)
+        require(self.cooldown >= 0, "schedule.cooldown", ">= 0", self.cooldown)
+        is_cosine = self.name == "cosine"
+        require(
+            not (is_cosine and self.cooldown), "schedule.cooldown", "0 with cosine, which falls anyway", self.cooldown
+        )
+
+    def stable_epochs(self, max_epochs: int) -> int:
+        """Epochs before the cooldown: until then a training is the same with a longer one, a shorter one or none."""
+        return max(self.warmup, max_epochs - self.cooldown)
 
 
 @dataclass(frozen=True, kw_only=True)

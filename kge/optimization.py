@@ -66,8 +66,9 @@ class Schedule:
 
         step s of a warm-up of w steps:  lr (s + 1) / w
         cosine, at progress x in [0, 1): lr [ final + (1 - final) (1 + cos(pi x)) / 2 ]
+        step s of a cooldown of c steps: (the rate before it) (1 - s / c)
 
-    Plateaus are counted from the end of the warm-up on. All groups move together, each from its own rate.
+    Plateaus are counted from the end of the warm-up to the cooldown. All groups move together, each from its own rate.
     """
 
     def __init__(self, config: ScheduleConfig, optimizer: torch.optim.Optimizer, *, lr: float, max_epochs: int) -> None:
@@ -76,6 +77,7 @@ class Schedule:
         self._full: list[float] = [group["lr"] for group in optimizer.param_groups]
         self._lr = lr
         self._max_epochs = max_epochs
+        self._stable = config.stable_epochs(max_epochs)
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode="max", factor=config.factor, patience=config.patience, threshold=config.threshold
         )
@@ -95,10 +97,14 @@ class Schedule:
             progress = min((step - warmup) / max(1, self._max_epochs * steps_per_epoch - warmup), 1.0)
             final = self._config.final
             self._set(final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2)
+        elif step > self._stable * steps_per_epoch:
+            left = self._max_epochs * steps_per_epoch - step
+            for group in self._optimizer.param_groups:
+                group["lr"] *= left / (left + 1)
 
     def observe(self, epoch: int, mrr: float) -> None:
         """Tell a validation."""
-        if self._config.name == "plateau" and epoch >= self._config.warmup:
+        if self._config.name == "plateau" and self._config.warmup <= epoch <= self._stable:
             self._plateau.step(mrr)
 
     def state(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ CASES = [
         {"optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "cosine", "warmup": 2}},
         id="batch-norm-cosine",
     ),
+    pytest.param("distmult", "sce", {"schedule": {"name": "plateau", "patience": 0, "cooldown": 3}}, id="cooldown"),
     pytest.param(
         "complex",
         "sce_ls",
@@ -231,6 +232,28 @@ def test_a_sealed_graph_trains_and_never_yields_test(tmp_path: Path) -> None:
     for split, filters in (("test", ("train",)), ("valid", ("train", "valid", "test"))):
         with pytest.raises(DataError, match="the test split is sealed"):
             evaluate_split(tmp_path / BEST, GRAPH.sealed(), split=split, filter_splits=filters)
+
+
+def test_a_training_may_be_given_a_cooldown_until_it_begins(tmp_path: Path) -> None:
+    plain = LONG | {"training.max_epochs": 3}
+    cooled = LONG | {"schedule.cooldown": 3, "training.max_epochs": 6}
+    list(fit(graphs.config(plain), GRAPH, directory=tmp_path))
+    *_, last = _curve(fit(graphs.config(cooled | {"training.stop_epoch": 4}), GRAPH, directory=tmp_path))
+    *_, straight = _curve(fit(graphs.config(cooled), GRAPH, directory=None))
+    assert straight.lr < last.lr
+    for other in (plain, cooled | {"training.max_epochs": 7}, cooled | {"schedule.cooldown": 2}):
+        with pytest.raises(CheckpointError, match=r"(cooldown|max_epochs) is \d there and \d here"):
+            list(fit(graphs.config(other), GRAPH, directory=tmp_path))
+    assert _curve(fit(graphs.config(cooled), GRAPH, directory=tmp_path))[-1] == straight
+
+
+def test_a_training_that_stopped_early_goes_on_with_more_patience(tmp_path: Path) -> None:
+    paths = {"training.max_epochs": 50, "optimizer.lr": 5.0, "early_stopping.patience": 2}
+    *_, stopped = fit(graphs.config(paths), GRAPH, directory=tmp_path)
+    assert stopped.stop == "early_stopping"
+    paths |= {"early_stopping.patience": 4, "training.stop_epoch": stopped.epoch + 1}
+    *_, last = fit(graphs.config(paths), GRAPH, directory=tmp_path)
+    assert (last.epoch, last.stop) == (stopped.epoch + 1, "stop_epoch")
 
 
 def test_a_directory_of_another_configuration_is_refused_with_the_difference(tmp_path: Path) -> None:

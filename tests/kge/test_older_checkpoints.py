@@ -22,7 +22,7 @@ GRAPH = graphs.ring()
 NEWER = {
     "training": ("query_weight", "capture"),
     "optimizer": ("entity_factor", "relation_factor", "weight_decay", "momentum", "max_norm"),
-    "schedule": ("warmup", "final"),
+    "schedule": ("warmup", "final", "cooldown"),
     "regularizer": ("weight", "entity_share"),
 }
 

@@ -1,6 +1,7 @@
 """Optimizers, rates of each table, schedules and clipping, against what each step should do by hand."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -153,6 +154,32 @@ def test_a_plateau_counts_from_the_end_of_the_warm_up() -> None:
         rule.observe(epoch, 0.5)
         rates.append(rule.lr)
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.05, 0.025, 0.0125])
+
+
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+@pytest.mark.parametrize("name", ["none", "plateau"])
+def test_a_cooldown_falls_in_a_line_over_the_last_epochs(name: Literal["none", "plateau"], factor: float) -> None:
+    rates = _rates(ScheduleConfig(name=name, cooldown=2), factor=factor)
+    assert rates[:17] == pytest.approx([0.1] * 17, rel=1e-12)
+    assert rates[16:] == pytest.approx([0.1 * (1 - step / 8) for step in range(8)])
+
+
+def test_a_cooldown_falls_from_where_a_plateau_left_the_rate_which_it_no_longer_lowers() -> None:
+    optimizer = build_optimizer(OptimizerConfig(lr=0.1), _model())
+    schedule = ScheduleConfig(name="plateau", cooldown=4, patience=0, factor=0.5)
+    rule = Schedule(schedule, optimizer, lr=0.1, max_epochs=7)
+    rates = []
+    for epoch in range(1, 8):
+        rule.before_step(epoch - 1, steps_per_epoch=1)
+        rates.append(rule.lr)
+        rule.observe(epoch, 0.5)
+    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.01875, 0.0125, 0.00625])
+
+
+def test_a_cooldown_leaves_the_warm_up_alone() -> None:
+    rates = _rates(ScheduleConfig(name="none", warmup=5, cooldown=3))
+    assert rates[:20] == pytest.approx([0.1 * (step + 1) / 20 for step in range(20)])
+    assert rates[20:] == pytest.approx([0.1 * (1 - step / 4) for step in range(4)])
 
 
 def test_the_schedule_reaches_training() -> None:
