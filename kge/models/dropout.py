@@ -4,31 +4,16 @@ A mask over the whole entity table is needed every step, and drawing one float p
 than the step's matrix products. Sixteen random bits decide a coordinate instead: four to a word of 64.
 The rate is thereby rounded to a multiple of 2**-16, and the scale is that of the rounded rate.
 
-On the CPU the generator gives only the seed of a mask, and word i = 0, 1, ... is that of SplitMix64:
-
-    z = seed + (i + 1) 0x9E3779B97F4A7C15
-    z = (z xor z >> 30) 0xBF58476D1CE4E5B9
-    z = (z xor z >> 27) 0x94D049BB133111EB
-    word = z xor z >> 31
-
-all modulo 2**64: words depend on nothing but their place, so that vector units and threads make them. Torch's own
-generator makes them one by one, in thirteen times the time.
-
-Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators. OOPSLA 2014.
+On the CPU the generator gives only the seed of a mask (kge.models.masks).
 """
 
 import math
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor, nn
 
-from kge.native import can_run, over_rows
-
-_STEP, _FIRST, _SECOND = (
-    each - 2**64 for each in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)  # as torch's signed numbers
+from kge.models.masks import at_least
 
 
 class Dropout(nn.Module):
@@ -59,17 +44,15 @@ class Dropout(nn.Module):
         """The next mask."""
         numbers = shape.numel()
         count, lowest = math.ceil(numbers / 4), self._dropped + torch.iinfo(torch.int16).min
-        if device.type != "cpu":
-            return (self._draw(count, device).view(torch.int16)[:numbers] >= lowest).view(shape)
-        seed = self._draw(1, device)
-        if can_run(seed):
-            return _decide(seed, count, lowest)[:numbers].view(shape)
-        return (words(seed, count).view(torch.int16)[:numbers] >= lowest).view(shape)
+        if device.type == "cpu":
+            kept = at_least(lowest, seed=self._draw(1, device), count=count)
+        else:
+            kept = self._draw(count, device).view(torch.int16) >= lowest
+        return kept[:numbers].view(shape)
 
-    def _draw(self, count: int, device: torch.device) -> Int[Tensor, " C"]:
+    def _draw(self, count: int, device: torch.device) -> Tensor:
         words = torch.empty(count, dtype=torch.int64, device=device)
-        words.random_(torch.iinfo(torch.int64).min, None, generator=self.generator)
-        return words
+        return words.random_(torch.iinfo(torch.int64).min, None, generator=self.generator)
 
     @property
     def _dropped(self) -> int:
@@ -77,24 +60,3 @@ class Dropout(nn.Module):
 
 
 NO_DROPOUT = Dropout(0.0)
-
-
-def words(seed: Int[Tensor, " 1"], count: int) -> Int[Tensor, " C"]:
-    """Words of SplitMix64; the naive twin of the compiled loop."""
-    z = seed + torch.arange(1, count + 1) * _STEP
-    z = (z ^ _shift(z, 30)) * _FIRST
-    z = (z ^ _shift(z, 27)) * _SECOND
-    return z ^ _shift(z, 31)
-
-
-def _shift(words: Tensor, by: int) -> Tensor:
-    # torch's own shift keeps the sign
-    return torch.bitwise_and(words >> by, 2 ** (64 - by) - 1)
-
-
-def _decide(seed: Tensor, count: int, lowest: int) -> Tensor:
-    from kge.native.masks import decide  # noqa: PLC0415 (numba is not needed to start)
-
-    kept = torch.empty(4 * count, dtype=torch.bool)
-    over_rows(decide, count, seed.numpy().view(np.uint64)[0], np.int16(lowest), kept.numpy())
-    return kept

@@ -1,4 +1,4 @@
-"""Bits by a hash of a seed and their place: SplitMix64, see `kge.models.dropout`."""
+"""Bits by a hash of a seed and their place: SplitMix64, see kge.models.masks."""
 
 from typing import Any, no_type_check
 

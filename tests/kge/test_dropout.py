@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from kge.models import dropout as module
-from kge.models.dropout import Dropout, words
+from kge.models import masks
+from kge.models.dropout import Dropout
 
 SHAPE = (401, 253)  # not a multiple of the four coordinates that one draw decides
 
@@ -69,7 +69,7 @@ def test_successive_masks_differ() -> None:
 def test_words_are_those_published_for_their_generator() -> None:
     """https://rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64"""
     first = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
-    assert [word % 2**64 for word in words(torch.tensor([1234567]), 5).tolist()] == first
+    assert [word % 2**64 for word in masks.words(torch.tensor([1234567]), 5).tolist()] == first
 
 
 @pytest.mark.parametrize("rate", [1e-7, 0.3, 0.5, 1 - 1e-7])
@@ -81,5 +81,5 @@ def test_compiled_masks_are_those_of_the_formula(rate: float, threads: int, monk
         compiled = _mask(rate)
     finally:
         torch.set_num_threads(before)
-    monkeypatch.setattr(module, "can_run", lambda *_: False)
+    monkeypatch.setattr(masks, "can_run", lambda *_: False)
     assert torch.equal(compiled, _mask(rate))
