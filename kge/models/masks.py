@@ -22,11 +22,12 @@ from kge.native import can_run, over_rows
 _STEP, _FIRST, _SECOND = (  # as torch's signed numbers
     each - 2**64 for each in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+_FEW = 1024  # words that are not worth numba's import: what a prediction of memory draws
 
 
 def at_least(lowest: int, *, seed: Int[Tensor, " 1"], count: int) -> Bool[Tensor, " N"]:
     """Whether each sixteen bits of `count` words, as a signed number, are at least the lowest."""
-    if not can_run(seed):
+    if count <= _FEW or not can_run(seed):
         return words(seed, count).view(torch.int16) >= lowest
     from kge.native.masks import decide  # noqa: PLC0415 (numba is not needed to start)
 

@@ -135,7 +135,9 @@ def test_an_unknown_study_is_one_line_and_exit_code_2(
     nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     assert study(monkeypatch, "plan", "demoo") == 2
-    assert capsys.readouterr().err.startswith("error: unknown study file or built-in study 'demoo' (known: demo, ")
+    said = capsys.readouterr().err
+    assert said.startswith("error: unknown study file or built-in study 'demoo' (known: ")
+    assert said.endswith("; did you mean 'demo'?)\n")
 
 
 def test_debug_shows_where_an_error_came_from(
