@@ -10,6 +10,7 @@ from kge import native
 from kge.models.base import AbstractModel
 from kge.models.distances import distance_scores
 from tests.kge import graphs
+from tests.kge.threads import threads
 
 MODELS = {"l1": ("transe", {"norm": 1}), "l2": ("transe", {"norm": 2}), "moduli": ("rotate", {})}
 SIZES = [(0, 5, 4), (1, 1, 2), (1, 300, 34), (4, 7, 6), (9, 33, 128), (30, 700, 50), (6, 40, 9000)]
@@ -79,14 +80,10 @@ def test_without_numba_the_plain_formula_runs(distance: str, monkeypatch: pytest
 
 
 def test_values_do_not_depend_on_threads(distance: str) -> None:
-    inputs, threads = _inputs(30, 700, 50), torch.get_num_threads()
-    found = []
-    try:
-        for each in (1, 2, 3):
-            torch.set_num_threads(each)
+    inputs, found = _inputs(30, 700, 50), []
+    for each in (1, 2, 3):
+        with threads(each):
             found.append(_values(_fused(distance), *inputs))
-    finally:
-        torch.set_num_threads(threads)
     for other in found[1:]:
         assert all(torch.equal(mine, one) for mine, one in zip(other, found[0], strict=True))
 

@@ -5,6 +5,7 @@ import torch
 
 from kge.models import masks
 from kge.models.dropout import Dropout
+from tests.kge.threads import threads
 
 SHAPE = (401, 253)  # not a multiple of the four coordinates that one draw decides
 
@@ -73,13 +74,9 @@ def test_words_are_those_published_for_their_generator() -> None:
 
 
 @pytest.mark.parametrize("rate", [1e-7, 0.3, 0.5, 1 - 1e-7])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_masks_are_those_of_the_formula(rate: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+@pytest.mark.parametrize("count", [1, 2])
+def test_compiled_masks_are_those_of_the_formula(rate: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with threads(count):
         compiled = _mask(rate)
-    finally:
-        torch.set_num_threads(before)
     monkeypatch.setattr(masks, "can_run", lambda *_: False)
     assert torch.equal(compiled, _mask(rate))

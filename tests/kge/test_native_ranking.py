@@ -16,6 +16,7 @@ from kge import evaluation, native
 from kge.evaluation import rank
 from kge.filters import FilterIndex, filter_from
 from tests.kge import graphs
+from tests.kge.threads import threads
 
 Pairs = tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]
 
@@ -73,12 +74,9 @@ def test_zeros_of_both_signs_tie_and_infinities_count() -> None:
 
 
 def test_counts_do_not_depend_on_threads() -> None:
-    pairs, threads = _pairs(7, 1000, 40), torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
+    pairs = _pairs(7, 1000, 40)
+    with threads(3):
         assert _same(pairs)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", ["complex", "transe", "rotate"])

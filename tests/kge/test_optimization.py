@@ -118,6 +118,17 @@ def _rates(schedule: ScheduleConfig, *, epochs: int = 6, per_epoch: int = 4, fac
     return rates
 
 
+def _validated_rates(schedule: ScheduleConfig, *, epochs: int, max_epochs: int) -> list[float]:
+    """The rate after each epoch of one step, whose validation never gains."""
+    rule = Schedule(schedule, build_optimizer(OptimizerConfig(lr=0.1), _model()), lr=0.1, max_epochs=max_epochs)
+    rates = []
+    for epoch in range(1, epochs + 1):
+        rule.before_step(epoch - 1, steps_per_epoch=1)
+        rule.observe(epoch, 0.5)
+        rates.append(rule.lr)
+    return rates
+
+
 def test_no_schedule_keeps_the_rate() -> None:
     assert set(_rates(ScheduleConfig(name="none"))) == {0.1}
     assert set(_rates(ScheduleConfig(name="plateau"))) == {0.1}
@@ -145,14 +156,7 @@ def test_a_warm_up_longer_than_the_training_ends_with_it() -> None:
 
 
 def test_a_plateau_counts_from_the_end_of_the_warm_up() -> None:
-    optimizer = build_optimizer(OptimizerConfig(lr=0.1), _model())
-    schedule = ScheduleConfig(name="plateau", warmup=3, patience=0, factor=0.5)
-    rule = Schedule(schedule, optimizer, lr=0.1, max_epochs=9)
-    rates = []
-    for epoch in range(1, 7):
-        rule.before_step(epoch - 1, steps_per_epoch=1)
-        rule.observe(epoch, 0.5)
-        rates.append(rule.lr)
+    rates = _validated_rates(ScheduleConfig(name="plateau", warmup=3, patience=0, factor=0.5), epochs=6, max_epochs=9)
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.05, 0.025, 0.0125])
 
 
@@ -165,15 +169,8 @@ def test_a_cooldown_falls_in_a_line_over_the_last_epochs(name: Literal["none", "
 
 
 def test_a_cooldown_falls_from_where_a_plateau_left_the_rate_which_it_no_longer_lowers() -> None:
-    optimizer = build_optimizer(OptimizerConfig(lr=0.1), _model())
-    schedule = ScheduleConfig(name="plateau", cooldown=4, patience=0, factor=0.5)
-    rule = Schedule(schedule, optimizer, lr=0.1, max_epochs=7)
-    rates = []
-    for epoch in range(1, 8):
-        rule.before_step(epoch - 1, steps_per_epoch=1)
-        rates.append(rule.lr)
-        rule.observe(epoch, 0.5)
-    assert rates == pytest.approx([0.1, 0.1, 0.05, 0.025, 0.01875, 0.0125, 0.00625])
+    rates = _validated_rates(ScheduleConfig(name="plateau", cooldown=4, patience=0, factor=0.5), epochs=7, max_epochs=7)
+    assert rates == pytest.approx([0.1, 0.05, 0.025, 0.025, 0.01875, 0.0125, 0.00625])
 
 
 def test_a_cooldown_leaves_the_warm_up_alone() -> None:
