@@ -107,7 +107,7 @@ def build_training_type(config: TrainingConfig, dataset: Dataset, *, device: str
     if type_ == "one_vs_all":
         return OneVsAll(train=train, frequencies=frequencies, block=block)
     query_weight = config.training.query_weight or against_all.query_weight
-    return KVsAll(dataset=dataset, block=block, query_weight=query_weight, device=device)
+    return KVsAll(dataset=dataset, frequencies=frequencies, block=block, query_weight=query_weight, device=device)
 
 
 def _sampler(

@@ -1,4 +1,4 @@
-"""How often training holds a query or an answer: the counts behind ns_freq, sce_bc and subsampling.
+"""How often training holds a query or an answer: the counts behind ns_freq, sce_bc, sce_cw and subsampling.
 
 Shapes  N training triples, E entities.
 #x of a tail query is the count of its (head, relation); #y is how often the entity is a tail. The head side
@@ -29,6 +29,10 @@ class Frequencies:
     def answers(self, side: Side) -> Int[Tensor, " E"]:
         """#y: occurrences of every entity in the slot that is predicted."""
         return self._answer[side]
+
+    def degrees(self) -> Int[Tensor, " E"]:
+        """Occurrences of every entity in either slot."""
+        return self._answer[Side.HEAD] + self._answer[Side.TAIL]
 
     def queries(self, side: Side) -> Int[Tensor, " N"]:
         """#x of every training triple's query."""

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.batches.base import leaf, slices
+from kge.data import Side, Triples
+from kge.frequencies import Frequencies
 from kge.kernels import softmax_cross_entropy
 from kge.losses.base import AbstractBlockLoss, AbstractLoss, AbstractSoftmaxLoss, Answers
 from kge.models.base import AbstractBilinear, AbstractModel
@@ -17,6 +19,19 @@ Targets = Int[Tensor, " B"] | Answers  # one answer a row | all answers of each 
 def has_kernel(model: type[AbstractModel], loss: type[AbstractLoss]) -> bool:
     """Whether this pair can be fused; the only place that decides it."""
     return issubclass(model, AbstractBilinear) and issubclass(loss, AbstractSoftmaxLoss)
+
+
+def row_weights(
+    loss: AbstractBlockLoss, train: Triples, frequencies: Frequencies
+) -> dict[Side, Float[Tensor, " N"]] | None:
+    """What the loss lets each triple's row weigh, by side; None for 1 each."""
+    answers, degrees = {side: side.answers(train) for side in Side}, frequencies.degrees()
+    weights = loss.row_weights(
+        queries=torch.cat([frequencies.queries(side) for side in Side]),
+        answers=torch.cat([frequencies.answers(side)[answers[side]] for side in Side]),
+        degrees=torch.cat([degrees[answers[side]] for side in Side]),
+    )
+    return None if weights is None else dict(zip(Side, weights.chunk(2), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,13 @@
 Shapes  Q distinct queries of both sides, head queries first; A pairs of a query and one of its answers.
 
     loss(batch) = (2 / B) sum over rows of  w_x loss(row)
-    w_x = n_x / (mean of n over all queries)   `answers`: a query counts as often as train asks it, as in one_vs_all
+    w_x = v_x / (mean of n over all queries)   `answers`: a query counts as often as train asks it, as in one_vs_all
     w_x = 1                                    `equal`
 
-A triple has two queries: hence the 2. With `answers` the expected batch gradient of a softmax loss is that of
-one_vs_all, and so is the value of a whole epoch at fixed parameters. The two queries of a triple are no longer
-in one batch: this is its own training type and no faster form of one_vs_all.
+n_x is the number of triples that ask x, and v_x the sum of what the loss lets them weigh: n_x for most losses. The
+shares of the answers have the same weights. A triple has two queries: hence the 2. With `answers` the expected batch
+gradient of a softmax loss is that of one_vs_all, and so is the value of a whole epoch at fixed parameters. The two
+queries of a triple are no longer in one batch: this is its own training type and no faster form of one_vs_all.
 """
 
 from typing import final
@@ -18,8 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.batches.base import AbstractTrainingType, Positions, moved, queries
-from kge.batches.block import Block
+from kge.batches.block import Block, row_weights
 from kge.data import Dataset, Side, Triples
+from kge.frequencies import Frequencies
 from kge.losses.base import Answers, QueryWeight
 from kge.models.base import AbstractModel
 
@@ -27,16 +29,17 @@ from kge.models.base import AbstractModel
 class _Queries:
     """The distinct queries of one side, with their answers in order."""
 
-    def __init__(self, dataset: Dataset, side: Side, device: str) -> None:
+    def __init__(self, dataset: Dataset, side: Side, device: str, weight: Float[Tensor, " N"]) -> None:
         train, entities, relations = dataset.train.to(device), dataset.num_entities, dataset.num_relations
         queries = side.anchors(train) * relations + train[:, 1]
-        pairs, counts = torch.unique(queries * entities + side.answers(train), return_counts=True)
+        pairs, pair = torch.unique(queries * entities + side.answers(train), return_inverse=True)
         keys, query, self.answers = torch.unique_consecutive(pairs // entities, return_inverse=True, return_counts=True)
+        mass = weight.new_zeros(len(pairs)).index_add(0, pair, weight)
         self.side = side
         self.anchor, self.relation = keys // relations, keys % relations
-        self.count = counts.new_zeros(len(keys)).index_add(0, query, counts)  # n: triples that ask it
+        self.mass = weight.new_zeros(len(keys)).index_add(0, query, mass)  # v
         self.entity = pairs % entities
-        self.share = counts / self.count[query]
+        self.share = mass / self.mass[query]
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -46,19 +49,22 @@ class _Queries:
 class KVsAll(AbstractTrainingType):
     """Each distinct query against all entities, once per epoch."""
 
-    def __init__(self, *, dataset: Dataset, block: Block, query_weight: QueryWeight, device: str) -> None:
+    def __init__(
+        self, *, dataset: Dataset, frequencies: Frequencies, block: Block, query_weight: QueryWeight, device: str
+    ) -> None:
         self._block = block
-        self._sides = [_Queries(dataset, side, device) for side in Side]
+        ones = torch.ones(len(dataset.train), device=device)
+        weights = row_weights(block.loss, dataset.train.to(device), frequencies) or dict.fromkeys(Side, ones)
+        self._sides = [_Queries(dataset, side, device, weights[side]) for side in Side]
         self._heads = len(self._sides[0])
         self.size = sum(len(each) for each in self._sides)
-        self._anchor, self._relation, self._count, self._length, self._entity, self._share = (
+        self._anchor, self._relation, mass, self._length, self._entity, self._share = (
             torch.cat([getattr(each, name) for each in self._sides])
-            for name in ("anchor", "relation", "count", "answers", "entity", "share")
+            for name in ("anchor", "relation", "mass", "answers", "entity", "share")
         )
         self._device, self._length = self._length.device, self._length.cpu()
         self._first = self._length.cumsum(0) - self._length
-        count = self._count.to(self._share.dtype)
-        self._weight = count / count.mean() if query_weight == "answers" else None
+        self._weight = mass * self.size / (2 * len(dataset.train)) if query_weight == "answers" else None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
         by_side = self._by_side(rows)

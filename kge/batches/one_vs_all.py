@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kge.batches.base import AbstractTrainingType, Positions, moved, queries
-from kge.batches.block import Block
+from kge.batches.block import Block, row_weights
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
 from kge.models.base import AbstractModel
@@ -23,7 +23,7 @@ class OneVsAll(AbstractTrainingType):
     def __init__(self, *, train: Triples, frequencies: Frequencies, block: Block) -> None:
         self.size = len(train)
         self._train = train
-        self._frequencies = frequencies
+        self._weights = row_weights(block.loss, train, frequencies)
         self._block = block
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
@@ -31,7 +31,8 @@ class OneVsAll(AbstractTrainingType):
         triples = self._train[rows]
         query = queries(model, [(side, side.anchors(triples), triples[:, 1]) for side in Side])
         target = torch.cat([side.answers(triples) for side in Side])
-        return self._block.backward(model, query, target, self._weight(triples, rows), 1 / len(rows))
+        weight = None if self._weights is None else torch.cat([self._weights[side][rows] for side in Side])
+        return self._block.backward(model, query, target, weight, 1 / len(rows))
 
     def numbers(self, model: AbstractModel, rows: int) -> int:
         return 2 * rows * model.num_entities
@@ -41,13 +42,3 @@ class OneVsAll(AbstractTrainingType):
 
     def generators(self) -> dict[str, torch.Generator]:
         return {}
-
-    def _weight(self, triples: Triples, rows: Positions) -> Float[Tensor, " rows"] | None:
-        weights = [
-            self._block.loss.row_weight(
-                self._frequencies.queries(side)[rows], self._frequencies.answers(side)[side.answers(triples)]
-            )
-            for side in Side
-        ]
-        present = [weight for weight in weights if weight is not None]
-        return torch.cat(present) if present else None

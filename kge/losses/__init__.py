@@ -10,6 +10,7 @@ from kge.losses.ns_freq import NSFreq
 from kge.losses.sans import SANS
 from kge.losses.sce import SCE
 from kge.losses.sce_bc import SCEBackwardCorrection
+from kge.losses.sce_cw import SCEClassWeights
 from kge.losses.sce_ls import SCELabelSmoothing
 from kge.losses.tans import TANS
 
@@ -20,6 +21,7 @@ LOSSES: Mapping[str, type[AbstractLoss]] = {
     "sce": SCE,
     "sce_ls": SCELabelSmoothing,
     "sce_bc": SCEBackwardCorrection,
+    "sce_cw": SCEClassWeights,
     "tans": TANS,
     "bce": BCE,
     "margin_ranking": MarginRanking,

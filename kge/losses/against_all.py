@@ -31,5 +31,7 @@ class AgainstAll(AbstractBlockLoss):
     def answer_rows(self, scores: Float[Tensor, "B E"], answers: Answers) -> Rows:
         raise AssertionError("a row of one_vs_all has one answer")
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> None:
         return None

@@ -10,6 +10,7 @@ with the same objective may be compared; others answer different questions.
     p_d              p(y|x) of train                                         ns, sce
     p_d/p_y          p(y|x) / p(y), normalised                               ns_freq, sce_bc
     smoothed         p(y|x), flattened                                       sans, tans, sce_ls
+    weighted         p(y|x) w(y), normalised                                 sce_cw
     subsampled       p(y|x) #(x,y)^-alpha, normalised                        ns with subsampling base or freq
     odds             p(y|x) / (1 - p(y|x)), normalised                       bce and ns over all entities
     smoothed odds    between the odds and their root                         sans over all entities
@@ -27,7 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Objective = Literal["p_d", "p_d/p_y", "smoothed", "subsampled", "odds", "smoothed odds", "answers", "order"]
+Objective = Literal["p_d", "p_d/p_y", "smoothed", "weighted", "subsampled", "odds", "smoothed odds", "answers", "order"]
 Noise = Literal["uniform", "weighted", "sampled"]
 QueryWeight = Literal["answers", "equal"]
 Rows = Float[Tensor, " B"]
@@ -39,7 +40,7 @@ class Answers:
 
     row: Int[Tensor, " P"]
     entity: Int[Tensor, " P"]
-    share: Float[Tensor, " P"]  # p_d(y|x): how often train holds the triple over how often it holds the query
+    share: Float[Tensor, " P"]  # part of the query's rows in train, each by its weight: p_d(y|x) without weights
     counts: Int[Tensor, " B"]  # answers of each row: on the host, where a batch is cut
 
 
@@ -81,8 +82,13 @@ class AbstractBlockLoss(AbstractLoss):
         """Unweighted loss of each row that has all its true answers."""
 
     @abstractmethod
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
-        """Weight of each row with one true answer, from #x and #y in train, or None for 1."""
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> Float[Tensor, " N"] | None:
+        """Weights of all N rows that train has with one true answer, both sides; None for 1 each.
+
+        Given for each row are #x, #y and the number of triples that have y on either side.
+        """
 
 
 class AbstractSoftmaxLoss(AbstractBlockLoss):

@@ -43,7 +43,9 @@ class BCE(AbstractBlockLoss):
         shifted = scores + self.margin
         return self._labelled(shifted, answer_sum(shifted, answers, None))
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> None:
         return None
 
     def _labelled(self, shifted: Float[Tensor, "B E"], true: Rows) -> Rows:

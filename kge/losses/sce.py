@@ -11,7 +11,7 @@ from typing import final
 from jaxtyping import Int
 from torch import Tensor
 
-from kge.losses.base import AbstractSoftmaxLoss, Rows
+from kge.losses.base import AbstractSoftmaxLoss
 
 
 @final
@@ -20,5 +20,7 @@ class SCE(AbstractSoftmaxLoss):
 
     objective = "p_d"
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> None:
         return None

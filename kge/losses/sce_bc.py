@@ -8,18 +8,19 @@ one of ns_freq. The weight is the inverse transition of their theory up to a fac
 
 from typing import final
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from kge.losses.base import AbstractSoftmaxLoss, Rows
+from kge.losses.base import AbstractSoftmaxLoss
 
 
 @final
 class SCEBackwardCorrection(AbstractSoftmaxLoss):
     """Softmax cross-entropy weighted by query count over answer count, each slot with its own counts."""
 
-    training_types = ("one_vs_all",)  # the weight is one of each answer
     objective = "p_d/p_y"
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
         return queries / answers

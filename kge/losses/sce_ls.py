@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import AbstractSoftmaxLoss, Rows
+from kge.losses.base import AbstractSoftmaxLoss
 
 
 @final
@@ -25,5 +25,7 @@ class SCELabelSmoothing(AbstractSoftmaxLoss):
         require(0 <= smoothing < 1, "loss.smoothing", "in [0, 1)", smoothing)
         self.smoothing = smoothing
 
-    def row_weight(self, queries: Int[Tensor, " B"], answers: Int[Tensor, " B"]) -> Rows | None:
+    def row_weights(
+        self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]
+    ) -> None:
         return None

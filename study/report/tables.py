@@ -82,6 +82,11 @@ _GROUPS = {
         "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
         "depends on its own options.",
     ),
+    "weighted": (
+        "p(y | x) w(y)",
+        "The optimum of these losses is the distribution of the data with frequent answers raised.",
+        "Theory supports comparing these arms with one another where their weights are the same.",
+    ),
     "subsampled": (
         "p(y | x) #(x, y)^-alpha",
         "The optimum of these losses is the distribution of the data with frequent triples held back.",

@@ -38,6 +38,7 @@ OPTIONS: dict[str, list[Options]] = {
     "sce": [{}],
     "sce_ls": [{}, {"smoothing": 0.3}, {"smoothing": 0.0}],
     "sce_bc": [{}],
+    "sce_cw": [{}, {"floor": 0.0}],
     "tans": [{}, {"margin": 2.0, "temperature": 0.5, "query_temperature": 1.0}],
     "bce": [{}, {"margin": 2.0}, {"smoothing": 0.3}],
     "margin_ranking": [{"margin": 9.0}, {}],  # with the first no pair is ever far enough apart
@@ -117,14 +118,21 @@ BLOCK: dict[str, Callable[[list[float], int, Options], float]] = {
     "sce": _sce,
     "sce_ls": _sce_ls,
     "sce_bc": _sce,
+    "sce_cw": _sce,
     "bce": lambda scores, target, options: _bce(scores, {target}, options),
 }
-# Weight of a row from #x and #y.
-ROW_WEIGHT: dict[str, Callable[[int, int], float]] = {
-    "sce": lambda query, answer: 1.0,
-    "sce_ls": lambda query, answer: 1.0,
-    "sce_bc": lambda query, answer: query / answer,
-    "bce": lambda query, answer: 1.0,
+
+
+def _by_degree(rows: list[tuple[int, int, int]], options: Options) -> list[float]:
+    floor, largest = options.get("floor", 0.1), max(degree for _, _, degree in rows)
+    weights = [floor + (1 - floor) * degree / largest for _, _, degree in rows]
+    return [weight * len(rows) / sum(weights) for weight in weights]
+
+
+# Weights of rows from #x, #y and the degree of y, where they are not all 1.
+ROW_WEIGHTS: dict[str, Callable[[list[tuple[int, int, int]], Options], list[float]]] = {
+    "sce_bc": lambda rows, _: [query / answer for query, answer, _ in rows],
+    "sce_cw": _by_degree,
 }
 
 
@@ -150,7 +158,7 @@ def _draw(*shape: int, seed: int = 0) -> Tensor:
 
 def test_every_loss_has_a_formula_and_options() -> None:
     assert SAMPLING.keys() | BLOCK.keys() == LOSSES.keys() == OPTIONS.keys()
-    assert BLOCK.keys() == ROW_WEIGHT.keys()
+    assert BLOCK.keys() > ROW_WEIGHTS.keys()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -276,12 +284,16 @@ def test_gradients_over_all_entities_are_finite_differences(name: str, options: 
     assert gradcheck(lambda scores: loss.rows(scores, target), (_draw(B, K).requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", BLOCK)
-def test_row_weights_come_from_the_counts(name: str) -> None:
-    queries, answers = torch.tensor([1, 6, 3]), torch.tensor([4, 2, 3])
-    weight = _block(name, {}).row_weight(queries, answers)
-    expected = [ROW_WEIGHT[name](x, y) for x, y in zip(queries.tolist(), answers.tolist(), strict=True)]
-    assert (torch.ones(3) if weight is None else weight).tolist() == pytest.approx(expected)
+@pytest.mark.parametrize(("name", "options"), _cases(BLOCK))
+def test_row_weights_come_from_the_counts(name: str, options: Options) -> None:
+    rows = [(1, 4, 5), (6, 2, 8), (3, 3, 3)]
+    queries, answers, degrees = map(torch.tensor, zip(*rows, strict=True))
+    weights = _block(name, options).row_weights(queries=queries, answers=answers, degrees=degrees)
+    if name in ROW_WEIGHTS:
+        assert weights is not None
+        assert weights.tolist() == pytest.approx(ROW_WEIGHTS[name](rows, options))
+    else:
+        assert weights is None
 
 
 @pytest.mark.parametrize("name", BLOCK)

@@ -17,6 +17,7 @@ from kge.losses.base import AbstractBlockLoss, AbstractSamplingLoss, AbstractSof
 from kge.models import MODELS
 from kge.models.base import AbstractBilinear, AbstractModel
 from tests.kge import graphs
+from tests.kge.row_weights import row_weights
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -93,17 +94,14 @@ def test_one_vs_all_is_the_sum_over_triples_and_sides(loss: str, reciprocal: boo
     step, model, rule = Step(config), _model(config), LOSSES[loss]()
     assert isinstance(rule, AbstractBlockLoss)
     train = [tuple(triple) for triple in GRAPH.train.tolist()]
-    heads, tails = Counter(h for h, _, _ in train), Counter(t for _, _, t in train)
-    tail_queries, head_queries = Counter((h, r) for h, r, _ in train), Counter((r, t) for _, r, t in train)
-
+    weights = row_weights(loss, GRAPH.train)
     total = torch.zeros(())
     for h, r, t in train[3:40]:
-        for scores, answer, query_count, answer_count in (
-            (model.score_tails(*_ids(h, r)), t, tail_queries[h, r], tails[t]),
-            (model.score_heads(*_ids(r, t)), h, head_queries[r, t], heads[h]),
+        for side, scores, answer in (
+            (Side.TAIL, model.score_tails(*_ids(h, r)), t),
+            (Side.HEAD, model.score_heads(*_ids(r, t)), h),
         ):
-            weight = query_count / answer_count if loss == "sce_bc" else 1.0
-            total = total + weight * rule.rows(scores, torch.tensor([answer]))[0]
+            total = total + weights[side, h, r, t] * rule.rows(scores, torch.tensor([answer]))[0]
     _assert_naive(step, model, total / 37)
 
 

@@ -57,6 +57,17 @@ def _corrected() -> Tensor:
     return _normalised(_p_d() / _p_y())
 
 
+def _degrees() -> Tensor:
+    """Of the labels: query x is asked about the entity of label x."""
+    counts = torch.tensor(COUNTS)
+    return counts.sum(dim=0) + torch.nn.functional.pad(counts.sum(dim=1), (0, Y - X))
+
+
+def _by_degree(floor: float) -> Tensor:
+    """p_d(y|x) w(y), normalised."""
+    return _normalised(_p_d() * (floor + (1 - floor) * _degrees() / _degrees().max()))
+
+
 def _variation(scores: Tensor, target: Tensor) -> float:
     """The largest total variation between softmax(scores) and the target, over queries."""
     return float(0.5 * (scores.softmax(dim=1) - target).abs().sum(dim=1).max())
@@ -104,7 +115,7 @@ def _softmax_expectation(name: str, **options: Any) -> Callable[[Tensor], Tensor
     counts = torch.tensor(COUNTS)
     queries = counts.sum(dim=1).repeat_interleave(Y)
     answers = counts.sum(dim=0).repeat(X)
-    weight = loss.row_weight(queries, answers)
+    weight = loss.row_weights(queries=queries, answers=answers, degrees=_degrees().repeat(X))
 
     def expectation(scores: Tensor) -> Tensor:
         rows = loss.rows(scores.repeat_interleave(Y, dim=0), torch.arange(Y).repeat(X))
@@ -162,6 +173,13 @@ def test_the_weight_of_backward_correction_is_the_inverse_transition_up_to_a_fac
     torch.testing.assert_close(_normalised(weight * _p_d()), _corrected(), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
+def test_class_weights_reach_p_d_times_them(floor: float) -> None:
+    scores = _minimise(_softmax_expectation("sce_cw", floor=floor))
+    assert _variation(scores, _by_degree(floor)) < 1e-6
+    assert (_variation(scores, _p_d()) < 1e-6) is (floor == 1)
+
+
 @pytest.mark.parametrize("smoothing", [0.01, 0.3])
 def test_label_smoothing_reaches_the_mixture_over_the_other_labels(smoothing: float) -> None:
     scores = _minimise(_softmax_expectation("sce_ls", smoothing=smoothing))
@@ -212,12 +230,14 @@ def test_true_answers_are_not_filtered_by_default() -> None:
 # --- the same through the training types, on a graph that holds the counts as triples
 
 
-@pytest.mark.parametrize("loss", ["sce", "sce_ls", "sce_bc"])
-def test_one_vs_all_on_a_graph_reaches_the_objective_exactly(loss: str) -> None:
+@pytest.mark.parametrize("training_type", ["one_vs_all", "k_vs_all"])
+@pytest.mark.parametrize("loss", ["sce", "sce_ls", "sce_bc", "sce_cw"])
+def test_all_rows_of_a_graph_reach_the_objective_exactly(loss: str, training_type: str) -> None:
     graph = _graph()
     model = graphs.free_scores(torch.zeros(2, Y, Y))  # reciprocal: the second matrix asks for heads
-    type_ = build_training_type(graphs.config(loss=loss), graph, device="cpu", fused=True)
-    rows = torch.arange(len(graph.train))
+    config = graphs.config({"training.type": training_type}, loss=loss)
+    type_ = build_training_type(config, graph, device="cpu", fused=True)
+    rows = torch.arange(type_.size)
 
     def value_and_gradient(scores: Tensor) -> Tensor:
         return _Tabled.apply(scores)
@@ -240,7 +260,12 @@ def test_one_vs_all_on_a_graph_reaches_the_objective_exactly(loss: str) -> None:
             return gradient * grad
 
     smoothing = 0.1 * Y / (Y - 1)
-    target = {"sce": _p_d(), "sce_bc": _corrected(), "sce_ls": (1 - smoothing) * _p_d() + smoothing / Y}[loss]
+    target = {
+        "sce": _p_d(),
+        "sce_bc": _corrected(),
+        "sce_ls": (1 - smoothing) * _p_d() + smoothing / Y,
+        "sce_cw": _by_degree(0.1),
+    }[loss]
     assert _variation(_minimise(value_and_gradient), target) < 1e-6
 
 

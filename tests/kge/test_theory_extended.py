@@ -234,7 +234,8 @@ def test_there_backward_correction_goes_to_the_inverse_frequency_of_the_answers(
     rule = LOSSES["sce_bc"]()
     assert isinstance(rule, AbstractBlockLoss)
     x, y = (torch.tensor(each) for each in zip(*CELLS, strict=True))
-    weight = rule.row_weight(queries[x].long(), answers[y].clamp_min(1).long())
+    counts = answers[y].clamp_min(1).long()
+    weight = rule.row_weights(queries=queries[x].long(), answers=counts, degrees=counts)
     assert weight is not None
     scores = _descend(_over_all(SCE(), joint * weight.view(X, Y) / joint.sum()), steps=2000)
     seen = _normalised(scores.softmax(dim=1) * joint)

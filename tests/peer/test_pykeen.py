@@ -208,7 +208,8 @@ def test_cross_entropies_are_the_same(draws: Draws, close: Close) -> None:
     close("sce", LOSSES["sce"]().rows(scores, target).mean(), mean.process_lcwa_scores(scores, labels))
     rows = LOSSES["sce_ls"](smoothing=0.3).rows(scores, target)
     close("sce_ls", rows.mean(), mean.process_lcwa_scores(scores, labels, label_smoothing=0.3 * E / (E - 1)))
-    weight = LOSSES["sce_bc"]().row_weight(torch.arange(1, B + 1), torch.arange(B, 0, -1))
+    counts = torch.arange(1, B + 1)
+    weight = LOSSES["sce_bc"]().row_weights(queries=counts, answers=counts.flip(0), degrees=counts)
     rows = weight * LOSSES["sce_bc"]().rows(scores, target)
     summed, weights = losses.CrossEntropyLoss(reduction="sum"), labels * weight[:, None]
     close("sce_bc", rows.sum(), summed.process_lcwa_scores(scores, labels, weights=weights))
