@@ -15,10 +15,11 @@ from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy, embedding
+from torch.nn.functional import cross_entropy
 
 from kge.data import Triples
 from kge.models.base import AbstractModel
+from kge.models.lookups import lookup
 from kge.models.multilinear import AbstractMultilinear
 
 
@@ -34,7 +35,7 @@ class RelationPrediction:
     def loss(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         """The term to add to the loss of the batch."""
         assert isinstance(model, AbstractMultilinear)
-        head, tail = model.entity_dropout(embedding(triples[:, ::2], model.entities)).unbind(1)
+        head, tail = model.entity_dropout(lookup(model.entities, triples[:, ::2])).unbind(1)
         r = triples[:, 1]
         total = cross_entropy(model.score_relations(head, tail), r)
         if model.reciprocal:

@@ -5,15 +5,16 @@
     data    = 140 N + 110 V                triples, their counts, known answers; 200 N where training needs these
     kept    = (b + b') E s                 softmax kernel: its block of scores, s bytes each, and that of the last batch
     step    = max(rows + scores + 4 R W + d 4 E D, terms)     d = 2 with dropout of entities, 4 beside negatives;
-                                                              8 min(R, B) W of matrices that are used where they lie
+                                                              matrices used where they lie: 8 min(R, B) W if made for
+                                                              the batch, nothing if parameters
 
     rows    = 1.5 x what a query keeps for its gradient x Q, and 32 D Q for itself
-    scores  = 12 E D + packed copies       softmax kernel; also the table in bfloat16
+    scores  = 4 E D or packed copies       softmax kernel
               c 4 b E + 12 E D             any other loss of all entities: c blocks are alive where its gradient begins
               72 B (K + 1)                 negatives, where a compiled loop reads the table
               + v 4 b (K + 1) D            where a vector is copied for each pair: v of them
-    terms   = 20 (E D + R W) of whole tables, 16 B (2 D + W) of rows, DURA of matrices 8 min(R, B) W instead of the W;
-              relation prediction 16 B W + 12 R (W + B)
+    terms   = 20 (E D + R W) of whole tables, 16 B (2 D + W) of rows, for DURA what a step has of matrices instead of
+              the W; relation prediction 16 B W + 12 R (W + B)
 
     validation = 3 x 4 x q E               a block of q queries, the one before it, what is counted in it
 
@@ -196,12 +197,11 @@ class _Case:
         """What comes between queries and gradients."""
         if self._type == "negative_sampling":
             return self._pairs()
-        entities, tables, rows = self._entities, 3 * self._table, max(self._parts(self._batch))
+        entities, rows = self._entities, max(self._parts(self._batch))
         if self._fused:
-            lower = self._table / 2 if self._bytes == 2 else 0
-            return max(tables, _PACKED * _FLOAT * self._packed(rows)) + lower
+            return max(self._table, _PACKED * _FLOAT * self._packed(rows))
         blocks = _BLOCKS.get(self._config.loss.name, 3) + (not isinstance(self._model, AbstractBilinear))
-        return (blocks + self._in_blocks) * _FLOAT * rows * entities + tables + self._differences(7)
+        return (blocks + self._in_blocks) * _FLOAT * rows * entities + 3 * self._table + self._differences(7)
 
     def terms(self) -> _Bytes:
         """Penalty and second task, which come when the loss has given its memory back."""
@@ -211,7 +211,7 @@ class _Case:
             entities = self._table if penalty.entity_weight else 0
             total = 5 * (entities + (self._relation_table if penalty.relation_weight else 0))
         elif penalty.name == "dura" and self._in_place:
-            total = 16 * rows * self._dim + 2 * self._matrices()
+            total = 16 * rows * self._dim + self._of_matrices()
         elif penalty.name != "none":
             width = self._model.relations.shape[1] if penalty.name == "lp" else self._width
             total = 4 * rows * (2 * self._dim + width)
@@ -221,7 +221,7 @@ class _Case:
 
     def gradients(self) -> _Bytes:
         """Those of relations as they come from a lookup, and what dropout of entities adds."""
-        relations = 2 * self._matrices() if self._in_place else self._relation_table
+        relations = self._of_matrices() if self._in_place else self._relation_table
         return relations + 2 * self._table * self._model.entity_dropout.is_active * (
             2 if self._type == "negative_sampling" else 1
         )
@@ -260,9 +260,11 @@ class _Case:
         """Whether queries are made from the matrices of their relations where they lie."""
         return self._compiled and isinstance(self._model, AbstractMatrixModel)
 
-    def _matrices(self) -> int:
-        """Matrices of all relations that a batch may have."""
-        return _FLOAT * min(self._batch, self._relations) * self._width
+    def _of_matrices(self) -> int:
+        """Matrices that are made for the relations that a batch may have, and their gradients; none for parameters."""
+        assert isinstance(self._model, AbstractMatrixModel)
+        matrices, _ = self._model.matrices(torch.zeros(1, dtype=torch.int64))
+        return 0 if matrices.is_leaf else 2 * _FLOAT * min(self._batch, self._relations) * self._width
 
     @property
     def _bytes(self) -> int:

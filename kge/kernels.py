@@ -2,7 +2,7 @@
 
 Shapes  B rows, E entities, D real numbers per entity, P pairs of a row and one of its answers.
 
-Softmax cross-entropy of inner products, over all entities, with its gradients in closed form:
+Softmax cross-entropy of inner products, over all entities, and its gradients in closed form:
 
     s = q W^T,  p = softmax(s),  u = smoothing / (E - 1),  c = 1 - smoothing - u
     loss(b)   = w_b [ logsumexp(s_b) - c s_by - u sum_j s_bj ]
@@ -19,7 +19,7 @@ AMD's processors for these shapes. `torch.backends.mkldnn.enabled = False` turns
 """
 
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -73,71 +73,52 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+class Gradients(NamedTuple):
+    """A loss and its gradients."""
+
+    value: Float[Tensor, ""]
+    query: Float[Tensor, "B D"]
+    candidates: Float[Tensor, "E D"]
+
+
+@torch.no_grad()
 def softmax_cross_entropy(
     query: Float[Tensor, "B D"],
     candidates: Float[Tensor, "E D"],
     target: Int[Tensor, " P"],
-    weight: Float[Tensor, " B"] | None,
+    weight: Float[Tensor, " B"],
     *,
     smoothing: float,
     bfloat16: bool,
     row: Int[Tensor, " P"] | None = None,
     share: Float[Tensor, " P"] | None = None,
-) -> Float[Tensor, ""]:
-    """Sum over rows of the weighted, smoothed cross-entropy; differentiable in query and candidates.
+) -> Gradients:
+    """Sum over rows of the weighted, smoothed cross-entropy.
 
     `target` is the answer of each row, or with `row` and `share` one answer of that row and its share.
     """
     assert (row is None) == (share is None)
     dtype = torch.bfloat16 if bfloat16 else query.dtype
-    result: Tensor = _SoftmaxCrossEntropy.apply(query, candidates, target, weight, smoothing, dtype, row, share)  # type: ignore[no-untyped-call]
-    return result
+    spread = smoothing / (len(candidates) - 1)
+    kept = 1 - smoothing - spread
+    rows, table = query.to(dtype), candidates.to(dtype)
+    weighted = query * weight[:, None]
 
+    block = _probabilities(rows, table)
+    true_p = (block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]).to(query.dtype)
+    answers, total = candidates[target], candidates.sum(dim=0)
+    true_score = torch.linalg.vecdot(query if row is None else query[row], answers)
+    loss = _row_sum(true_score * (1 - kept) - true_p.clamp_min(_TINY).log(), row, share, len(query))
+    loss -= spread * (query @ total)
 
-class _SoftmaxCrossEntropy(Function):
-    """Both gradients are computed with the value, so that the block can be given back at once."""
-
-    @staticmethod
-    def forward(  # noqa: PLR0913, PLR0917 (what apply() hands over)
-        ctx: Any,
-        query: Tensor,
-        candidates: Tensor,
-        target: Tensor,
-        weight: Tensor | None,
-        smoothing: float,
-        dtype: torch.dtype,
-        row: Tensor | None,
-        share: Tensor | None,
-    ) -> Tensor:
-        spread = smoothing / (len(candidates) - 1)
-        kept = 1 - smoothing - spread
-        rows, table = query.to(dtype), candidates.to(dtype)
-        weighted = query if weight is None else query * weight[:, None]
-
-        block = _probabilities(rows, table)
-        true_p = (block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]).to(query.dtype)
-        answers, total = candidates[target], candidates.sum(dim=0)
-        true_score = torch.linalg.vecdot(query if row is None else query[row], answers)
-        loss = _row_sum(true_score * (1 - kept) - true_p.clamp_min(_TINY).log(), row, share, len(query))
-        loss -= spread * (query @ total)
-
-        grad_query = _product(block, table.T).to(query.dtype)
-        grad_query.sub_(_row_sum(kept * answers, row, share, len(query))).sub_(spread * total)
-        grad_candidates = _transposed_product(block, weighted.to(dtype)).to(query.dtype)
-        answered = weighted if row is None or share is None else weighted[row] * share[:, None]
-        grad_candidates.index_add_(0, target, answered, alpha=-kept)
-        if smoothing:
-            grad_candidates.sub_(spread * weighted.sum(dim=0))
-        if weight is not None:
-            loss = loss * weight
-            grad_query.mul_(weight[:, None])
-        ctx.save_for_backward(grad_query, grad_candidates)
-        return loss.sum()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_query, grad_candidates = ctx.saved_tensors
-        return grad * grad_query, grad * grad_candidates, None, None, None, None, None, None
+    of_query = _product(block, table.T).to(query.dtype)
+    of_query.sub_(_row_sum(kept * answers, row, share, len(query))).sub_(spread * total).mul_(weight[:, None])
+    of_candidates = _transposed_product(block, weighted.to(dtype)).to(query.dtype)
+    answered = weighted if row is None or share is None else weighted[row] * share[:, None]
+    of_candidates.index_add_(0, target, answered, alpha=-kept)
+    if smoothing:
+        of_candidates.sub_(spread * weighted.sum(dim=0))
+    return Gradients(torch.dot(loss, weight), of_query, of_candidates)
 
 
 def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:

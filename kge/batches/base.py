@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from kge.data import Side, Triples
 from kge.models.base import AbstractModel
+from kge.models.lookups import lookup
 
 Positions = Int[Tensor, " B"]
 
@@ -50,11 +50,8 @@ class AbstractTrainingType(ABC):
 
 
 def queries(model: AbstractModel, parts: Sequence[tuple[Side, Tensor, Tensor]]) -> Float[Tensor, "rows D"]:
-    """Queries of parts of a batch (side, anchors, relations), in their order.
-
-    Anchors of all parts are looked up at once: the gradient of every lookup is as large as the table.
-    """
-    anchors = embedding(torch.cat([ids for _, ids, _ in parts]), model.entities).split([len(r) for _, _, r in parts])
+    """Queries of parts of a batch (side, anchors, relations), in their order."""
+    anchors = lookup(model.entities, torch.cat([ids for _, ids, _ in parts])).split([len(r) for _, _, r in parts])
     return torch.cat([model.queries_from(side, each, r) for (side, _, r), each in zip(parts, anchors, strict=True)])
 
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from kge.batches.base import leaf, slices
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
-from kge.kernels import softmax_cross_entropy
+from kge.kernels import Gradients, softmax_cross_entropy
 from kge.losses.base import AbstractBlockLoss, AbstractLoss, AbstractSoftmaxLoss, Answers
 from kge.models.base import AbstractBilinear, AbstractModel
+from kge.models.lookups import accumulate
 
 Targets = Int[Tensor, " B"] | Answers  # one answer a row | all answers of each row
 
@@ -52,30 +53,37 @@ class Block:
         scale: float,
     ) -> Float[Tensor, ""]:
         """Add the gradient of scale x (weighted sum of row losses) to the model; return that value, detached."""
+        weight = query.new_full((len(query),), scale) if weight is None else scale * weight
         candidates = model.candidates()
-        rows, table = leaf(query), leaf(candidates)
-        value = query.new_zeros(())
+        rows, table = query.detach(), candidates.detach()
+        value, of_query, of_table = query.new_zeros(()), list[Tensor](), None
         for part in slices(len(query), self.sub_batch_size):
-            part_weight = None if weight is None else weight[part]
-            loss = scale * self._sum(model, rows[part], table, _part(targets, part), part_weight)
-            loss.backward()
-            value += loss.detach()
-        torch.autograd.backward([query, candidates], [rows.grad, table.grad])
+            loss = self._gradients(model, rows[part], table, _part(targets, part), weight[part])
+            value += loss.value
+            of_query.append(loss.query)
+            of_table = loss.candidates if of_table is None else of_table.add_(loss.candidates)
+        assert of_table is not None
+        accumulate(candidates, of_table)  # first: what a lookup adds to it needs no pass over the table then
+        query.backward(torch.cat(of_query))
         return value
 
-    def _sum(
-        self, model: AbstractModel, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor | None
-    ) -> Tensor:
+    def _gradients(
+        self, model: AbstractModel, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor
+    ) -> Gradients:
         if self.fused and has_kernel(type(model), type(self.loss)):
             return self._kernel(query, candidates, targets, weight)
-        scores = model.compare(query, candidates)
-        if isinstance(targets, Answers):
-            losses = self.loss.answer_rows(scores, targets)
-        else:
-            losses = self.loss.rows(scores, targets)
-        return losses.sum() if weight is None else torch.dot(losses, weight)
+        query, candidates = leaf(query), leaf(candidates)
+        loss = torch.dot(self._rows(model.compare(query, candidates), targets), weight)
+        loss.backward()
+        assert query.grad is not None and candidates.grad is not None
+        return Gradients(loss.detach(), query.grad, candidates.grad)
 
-    def _kernel(self, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor | None) -> Tensor:
+    def _rows(self, scores: Tensor, targets: Targets) -> Float[Tensor, " B"]:
+        if isinstance(targets, Answers):
+            return self.loss.answer_rows(scores, targets)
+        return self.loss.rows(scores, targets)
+
+    def _kernel(self, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor) -> Gradients:
         assert isinstance(self.loss, AbstractSoftmaxLoss)
         answer, row, share = (
             (targets.entity, targets.row, targets.share) if isinstance(targets, Answers) else (targets, None, None)

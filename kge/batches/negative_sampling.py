@@ -14,6 +14,7 @@ from kge.gathered import compared
 from kge.losses.base import AbstractSamplingLoss
 from kge.losses.logistic import AbstractLogisticLoss, Emphasis, query_weights
 from kge.models.base import AbstractModel
+from kge.models.lookups import lookup
 from kge.negatives import NegativeSampler
 
 
@@ -46,11 +47,10 @@ class NegativeSampling(AbstractTrainingType):
         candidates = model.candidates()
         table, gradient = candidates.detach(), self._gradient(model, candidates)
         value, scale = candidates.new_zeros(()), 1 / len(rows)
-        anchored, queries, of_queries = [], [], []
+        queries, of_queries = [], []
         for side in Side:
             anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
-            anchored.append((anchors, leaf(embedding(anchors, model.entities.detach()))))
-            queries.append(model.queries_from(side, anchored[-1][1], relations))
+            queries.append(model.queries_from(side, lookup(model.entities, anchors), relations))
             query = queries[-1].detach()
             of_queries.append(query.new_zeros(query.shape))
             negatives, weight = self._sampler.draw(side, anchors, relations, self._count[side])
@@ -66,18 +66,15 @@ class NegativeSampling(AbstractTrainingType):
                 assert scores.grad is not None
                 pairs.add_gradients(scores.grad, of_queries[-1][part], gradient)
                 value += loss.detach()
-        roots, gradients = ([], []) if candidates is model.entities else ([candidates], [gradient])
-        torch.autograd.backward([*roots, *queries], [*gradients, *of_queries])
-        for anchors, vectors in anchored:
-            assert model.entities.grad is not None and vectors.grad is not None
-            model.entities.grad.index_add_(0, anchors, vectors.grad)
+        if candidates is not model.entities:
+            candidates.backward(gradient)
+        torch.autograd.backward(queries, of_queries)
         return value
 
     def _gradient(self, model: AbstractModel, candidates: Tensor) -> Tensor:
         """Where gradients of candidates are added, row by row: the entities' own, unless dropout stands between.
 
-        Left to autograd, each lookup of a step would make a gradient of the size of the whole table, and so would
-        a new one in every step: to be given fresh memory costs more than to clear what is there.
+        The memory is kept from step to step: to be given fresh memory costs more than to clear what is there.
         """
         if candidates is model.entities and model.entities.grad is not None:
             return model.entities.grad

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.models.dropout import Dropout
+from kge.models.lookups import accumulator
 from kge.native import can_run, over_rows
 
 Vectors = Float[Tensor, "B D"]
@@ -67,12 +68,12 @@ class _Grouped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         vectors, matrices, r = ctx.saved_tensors
-        of_vectors, of_matrices = torch.empty_like(vectors), torch.zeros_like(matrices)
+        of_vectors, (of_matrices, returned) = torch.empty_like(vectors), accumulator(matrices)
         for relation, rows in _groups(r):
             x, y = vectors[rows], gradient[rows]
             of_vectors[rows] = y @ _matrix(matrices, relation, ctx.transposed).T
-            _matrix(of_matrices, relation, ctx.transposed).copy_(x.T @ y)
-        return of_vectors, of_matrices, None, None
+            _matrix(of_matrices, relation, ctx.transposed).addmm_(x.T, y)
+        return of_vectors, returned, None, None
 
 
 def _groups(r: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -101,12 +102,12 @@ class _Dropped(torch.autograd.Function):
 
         vectors, matrices, r, kept = ctx.saved_tensors
         of_vectors = _dropped(gradient, matrices, r, kept, not ctx.transposed)
-        of_matrices = torch.zeros_like(matrices)
+        of_matrices, returned = accumulator(matrices)
         ends = torch.bincount(r, minlength=len(matrices)).cumsum(0)
         left, right = (gradient, vectors) if ctx.transposed else (vectors, gradient)
         arrays = (each.contiguous().numpy() for each in (left, right, r.argsort(stable=True), ends, kept))
         over_rows(add_outer, len(matrices), *arrays, square(of_matrices).numpy())
-        return of_vectors, of_matrices, None, None, None
+        return of_vectors, returned, None, None, None
 
 
 def _dropped(vectors: Tensor, matrices: Tensor, r: Tensor, kept: Tensor, transposed: bool) -> Tensor:

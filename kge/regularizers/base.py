@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from kge.data import Triples
 from kge.models.base import AbstractModel, Ids, Vectors
+from kge.models.lookups import lookup
 
 Row = tuple[Vectors, Ids, Vectors]
 
@@ -30,10 +30,9 @@ class AbstractRegularizer(ABC):
 def rows(model: AbstractModel, triples: Triples) -> tuple[Row, ...]:
     """Head vectors, relations and tail vectors of both rows of each triple, tail queries first; equal ones once.
 
-    Heads and tails are looked up at once: the gradient of every lookup is as large as the table.
     The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
     """
     r = triples[:, 1]
-    head, tail = embedding(triples[:, ::2], model.entities).unbind(1)
+    head, tail = lookup(model.entities, triples[:, ::2]).unbind(1)
     forwards = head, r, tail
     return (forwards, (tail, r + model.num_relations, head)) if model.reciprocal else (forwards,)

@@ -1,23 +1,17 @@
 """The fused softmax cross-entropy against its naive twin: the loss's own rows and autograd."""
 
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck
+from torch.autograd import Function, gradcheck
 
 from kge import kernels
-from kge.kernels import inner_products, softmax_cross_entropy
+from kge.kernels import Gradients, inner_products, softmax_cross_entropy
 from kge.losses.sce_ls import SCELabelSmoothing
 
 B, E, D = 9, 13, 6
-
-
-class Result(NamedTuple):
-    value: Tensor
-    grad_query: Tensor
-    grad_candidates: Tensor
 
 
 def _inputs(
@@ -34,13 +28,6 @@ def _weight(dtype: torch.dtype, *, weighted: bool) -> Tensor | None:
     return 3 * torch.rand(B, dtype=dtype, generator=torch.Generator().manual_seed(1)) if weighted else None
 
 
-def _gradients(loss: Tensor, query: Tensor, candidates: Tensor) -> Result:
-    loss.backward()
-    assert query.grad is not None
-    assert candidates.grad is not None
-    return Result(loss.detach(), query.grad, candidates.grad)
-
-
 def _fused(
     query: Tensor,
     candidates: Tensor,
@@ -49,16 +36,19 @@ def _fused(
     *,
     smoothing: float,
     bfloat16: bool = False,
-) -> Result:
-    query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
-    loss = softmax_cross_entropy(query, candidates, target, weight, smoothing=smoothing, bfloat16=bfloat16)
-    return _gradients(3 * loss, query, candidates)
+) -> Gradients:
+    weight = query.new_ones(len(query)) if weight is None else weight
+    return softmax_cross_entropy(query, candidates, target, weight, smoothing=smoothing, bfloat16=bfloat16)
 
 
-def _naive(query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float) -> Result:
+def _naive(query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float) -> Gradients:
     query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
     rows = SCELabelSmoothing(smoothing=smoothing).rows(query @ candidates.T, target)
-    return _gradients(3 * (rows.sum() if weight is None else rows @ weight), query, candidates)
+    loss = rows.sum() if weight is None else rows @ weight
+    loss.backward()
+    assert query.grad is not None
+    assert candidates.grad is not None
+    return Gradients(loss.detach(), query.grad, candidates.grad)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -97,21 +87,27 @@ def test_gradients_are_finite_differences() -> None:
     query, candidates, target = _inputs(torch.float64)
     weight = _weight(torch.float64, weighted=True)
 
-    def function(q: Tensor, c: Tensor) -> Tensor:
-        return softmax_cross_entropy(q, c, target, weight, smoothing=0.3, bfloat16=False)
+    class Loss(Function):
+        @staticmethod
+        def forward(ctx: Any, query: Tensor, candidates: Tensor) -> Tensor:
+            loss = _fused(query, candidates, target, weight, smoothing=0.3)
+            ctx.save_for_backward(loss.query, loss.candidates)
+            return loss.value
 
-    assert gradcheck(function, (query.requires_grad_(), candidates.requires_grad_()))
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+            return tuple(grad * each for each in ctx.saved_tensors)
+
+    assert gradcheck(Loss.apply, (query.requires_grad_(), candidates.requires_grad_()))
 
 
 def test_the_kept_block_does_not_leak_between_calls() -> None:
     first, second = _inputs(torch.float32), _inputs(torch.float32, scale=2.0)
-    alone = _fused(*first, None, smoothing=0.3)
-    query, candidates = first[0].clone().requires_grad_(), first[1].clone().requires_grad_()
-    pending = softmax_cross_entropy(query, candidates, first[2], None, smoothing=0.3, bfloat16=False)
-    _fused(*second, None, smoothing=0.0)  # the same block is filled anew before `pending` goes backward
-    interleaved = _gradients(3 * pending, query, candidates)
-    for mine, twin in zip(interleaved, alone, strict=True):
-        assert torch.equal(mine, twin)
+    loss = _fused(*first, None, smoothing=0.3)
+    before = [each.clone() for each in loss]
+    _fused(*second, None, smoothing=0.0)  # fills the same block anew
+    for now, then in zip(loss, before, strict=True):
+        assert torch.equal(now, then)
 
 
 def test_extreme_scores_give_the_right_gradients() -> None:
@@ -126,7 +122,7 @@ def test_extreme_scores_give_the_right_gradients() -> None:
 def test_a_nan_reaches_the_value(place: int) -> None:
     inputs = _inputs(torch.float32)
     inputs[place][0, 0] = float("nan")
-    assert torch.isnan(softmax_cross_entropy(*inputs, None, smoothing=0.0, bfloat16=False))
+    assert torch.isnan(_fused(*inputs, None, smoothing=0.0).value)
 
 
 @pytest.mark.parametrize("onednn", [False, True])
