@@ -40,6 +40,7 @@ def test_a_gradient_reaches_the_parameter_as_by_backward(is_leaf: bool, grad: bo
     accumulate(table, gradient.clone())
     other.backward(gradient)
     assert mine.grad is not None
+    assert twin.grad is not None
     assert torch.equal(mine.grad, twin.grad)
 
 
