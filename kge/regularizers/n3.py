@@ -10,16 +10,19 @@ The conventions are those of the authors' code, so that published weights carry 
 the loss (both rows of a triple do), the moduli of complex numbers count, and frequent entities pay more.
 """
 
-from typing import final
+from typing import Any, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
 
 from kge.data import Triples
 from kge.models.algebra import squared_moduli
 from kge.models.base import AbstractModel
+from kge.models.lookups import lookup
 from kge.models.multilinear import AbstractTrilinear
-from kge.regularizers.base import AbstractRegularizer, rows
+from kge.regularizers.base import AbstractRegularizer
 
 
 @final
@@ -33,10 +36,48 @@ class N3(AbstractRegularizer):
 
     def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractTrilinear)
-        total = model.entities.new_zeros(())
-        distinct = rows(model, triples)
-        for head, r, tail in distinct:
-            for factor in (head[:, model.head_columns], model.embed_relation(r), tail[:, model.tail_columns]):
-                squares = squared_moduli(factor) if model.is_complex else factor.square()
-                total = total + squares.pow(1.5).sum()
-        return 2 / len(distinct) * self._weight * total / len(triples)
+        ends = lookup(model.entities, triples[:, ::2])
+        # Either end of a triple is the head of one of a reciprocal model's rows, and the tail of the other.
+        heads, tails = (ends, ends) if model.reciprocal else (ends[:, :1], ends[:, 1:])
+        columns, others = model.head_columns, model.tail_columns
+        if model.reciprocal and columns == others:
+            total = 2 * _cubes(heads[..., columns], model).sum()
+        else:
+            total = _cubes(heads[..., columns], model).sum() + _cubes(tails[..., others], model).sum()
+        return 2 / (1 + model.reciprocal) * self._weight * (total + _of_relations(model, triples[:, 1])) / len(triples)
+
+
+def _of_relations(model: AbstractTrilinear, r: Tensor) -> Float[Tensor, ""]:
+    """Of the relations of all rows: each once, where they are fewer than the rows."""
+    rows = torch.cat([r, r + model.num_relations]) if model.reciprocal else r
+    count = len(model.relations)
+    if len(rows) <= count:
+        return _cubes(model.embed_relation(rows), model).sum()
+    cubes = _cubes(model.embed_relation(torch.arange(count, device=r.device)), model)
+    return torch.dot(cubes, torch.zeros_like(cubes).index_add_(0, rows, cubes.new_ones(len(rows))))
+
+
+def _cubes(vectors: Float[Tensor, "*batch W"], model: AbstractTrilinear) -> Float[Tensor, "*batch"]:
+    """Sum of the cubes of each vector."""
+    rows: Tensor = _Cubes.apply(vectors, model.is_complex)  # type: ignore[no-untyped-call]
+    return rows
+
+
+class _Cubes(Function):
+    """The gradient of |z|^3 is 3 |z| z; autograd would go over the numbers twice as often."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, is_complex: bool) -> Tensor:
+        squares = squared_moduli(vectors) if is_complex else vectors.square()
+        moduli = squares.sqrt()
+        ctx.save_for_backward(vectors, moduli)
+        ctx.is_complex = is_complex
+        rows: Tensor = torch.linalg.vecdot(squares, moduli)
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        vectors, moduli = ctx.saved_tensors
+        factors = moduli * (3 * gradient[..., None])
+        return vectors * (torch.cat([factors, factors], dim=-1) if ctx.is_complex else factors), None
