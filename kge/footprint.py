@@ -9,7 +9,7 @@
                                                               the batch, nothing if parameters
 
     rows    = 1.5 x what a query keeps for its gradient x Q, and 32 D Q for itself
-    scores  = 4 E D or packed copies       softmax kernel
+    scores  = 4 E D or packed copies       softmax kernel; 8 E D with sub-batches
               c 4 b E + 12 E D             any other loss of all entities: c blocks are alive where its gradient begins
               72 B (K + 1)                 negatives, where a compiled loop reads the table
               + v 4 b (K + 1) D            where a vector is copied for each pair: v of them
@@ -199,7 +199,8 @@ class _Case:
             return self._pairs()
         entities, rows = self._entities, max(self._parts(self._batch))
         if self._fused:
-            return max(self._table, _PACKED * _FLOAT * self._packed(rows))
+            tables = self._table * (1 if rows == self._queries(self._batch) else 2)
+            return max(tables, _PACKED * _FLOAT * self._packed(rows))
         blocks = _BLOCKS.get(self._config.loss.name, 3) + (not isinstance(self._model, AbstractBilinear))
         return (blocks + self._in_blocks) * _FLOAT * rows * entities + 3 * self._table + self._differences(7)
 
@@ -263,8 +264,7 @@ class _Case:
     def _of_matrices(self) -> int:
         """Matrices that are made for the relations that a batch may have, and their gradients; none for parameters."""
         assert isinstance(self._model, AbstractMatrixModel)
-        matrices, _ = self._model.matrices(torch.zeros(1, dtype=torch.int64))
-        return 0 if matrices.is_leaf else 2 * _FLOAT * min(self._batch, self._relations) * self._width
+        return 0 if self._model.are_parameters else 2 * _FLOAT * min(self._batch, self._relations) * self._width
 
     @property
     def _bytes(self) -> int:

@@ -73,8 +73,8 @@ def _has_onednn() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-class Gradients(NamedTuple):
-    """A loss and its gradients."""
+class LossAndGradients(NamedTuple):
+    """The value of a loss, and its gradients by what it was made from."""
 
     value: Float[Tensor, ""]
     query: Float[Tensor, "B D"]
@@ -92,8 +92,8 @@ def softmax_cross_entropy(
     bfloat16: bool,
     row: Int[Tensor, " P"] | None = None,
     share: Float[Tensor, " P"] | None = None,
-) -> Gradients:
-    """Sum over rows of the weighted, smoothed cross-entropy.
+) -> LossAndGradients:
+    """Sum over rows of the weighted, smoothed cross-entropy, with its gradients; autograd sees nothing of it.
 
     `target` is the answer of each row, or with `row` and `share` one answer of that row and its share.
     """
@@ -118,7 +118,7 @@ def softmax_cross_entropy(
     of_candidates.index_add_(0, target, answered, alpha=-kept)
     if smoothing:
         of_candidates.sub_(spread * weighted.sum(dim=0))
-    return Gradients(torch.dot(loss, weight), of_query, of_candidates)
+    return LossAndGradients(torch.dot(loss, weight), of_query, of_candidates)
 
 
 def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 from kge.batches.base import leaf, slices
 from kge.data import Side, Triples
 from kge.frequencies import Frequencies
-from kge.kernels import Gradients, softmax_cross_entropy
+from kge.kernels import LossAndGradients, softmax_cross_entropy
 from kge.losses.base import AbstractBlockLoss, AbstractLoss, AbstractSoftmaxLoss, Answers
 from kge.models.base import AbstractBilinear, AbstractModel
-from kge.models.lookups import accumulate
+from kge.models.lookups import backward
 
 Targets = Int[Tensor, " B"] | Answers  # one answer a row | all answers of each row
 
@@ -62,28 +62,29 @@ class Block:
             value += loss.value
             of_query.append(loss.query)
             of_table = loss.candidates if of_table is None else of_table.add_(loss.candidates)
+            del loss  # it would hold a table's gradient while the next part makes its own
         assert of_table is not None
-        accumulate(candidates, of_table)  # first: what a lookup adds to it needs no pass over the table then
+        backward(candidates, of_table)  # first: what a lookup adds to it needs no pass over the table then
         query.backward(torch.cat(of_query))
         return value
 
     def _gradients(
         self, model: AbstractModel, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor
-    ) -> Gradients:
+    ) -> LossAndGradients:
         if self.fused and has_kernel(type(model), type(self.loss)):
             return self._kernel(query, candidates, targets, weight)
         query, candidates = leaf(query), leaf(candidates)
         loss = torch.dot(self._rows(model.compare(query, candidates), targets), weight)
         loss.backward()
         assert query.grad is not None and candidates.grad is not None
-        return Gradients(loss.detach(), query.grad, candidates.grad)
+        return LossAndGradients(loss.detach(), query.grad, candidates.grad)
 
     def _rows(self, scores: Tensor, targets: Targets) -> Float[Tensor, " B"]:
         if isinstance(targets, Answers):
             return self.loss.answer_rows(scores, targets)
         return self.loss.rows(scores, targets)
 
-    def _kernel(self, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor) -> Gradients:
+    def _kernel(self, query: Tensor, candidates: Tensor, targets: Targets, weight: Tensor) -> LossAndGradients:
         assert isinstance(self.loss, AbstractSoftmaxLoss)
         answer, row, share = (
             (targets.entity, targets.row, targets.share) if isinstance(targets, Answers) else (targets, None, None)

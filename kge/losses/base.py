@@ -87,7 +87,7 @@ class AbstractBlockLoss(AbstractLoss):
     ) -> Float[Tensor, " N"] | None:
         """Weights of all N rows that train has with one true answer, both sides; None for 1 each.
 
-        Given for each row are #x, #y and the number of triples that have y on either side.
+        Given for each row are #x, #y and how often y is in train on either side.
         """
 
 

@@ -12,18 +12,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import AbstractSoftmaxLoss
+from kge.losses.base import AbstractSoftmaxLoss, Objective
 
 
 @final
 class SCEClassWeights(AbstractSoftmaxLoss):
     """Softmax cross-entropy weighted by the degree of the answer; `floor` is the share that all answers have alike."""
 
-    objective = "weighted"
+    objective: Objective = "weighted"
 
     def __init__(self, *, floor: float = 0.1) -> None:
         require(0 <= floor <= 1, "loss.floor", "in [0, 1]", floor)
         self.floor = floor
+        if floor == 1:
+            self.objective = "p_d"
 
     def row_weights(
         self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]

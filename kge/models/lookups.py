@@ -22,9 +22,9 @@ def lookup(table: Float[Tensor, "R W"], ids: Int[Tensor, "..."]) -> Float[Tensor
     return rows
 
 
-def accumulator(values: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What a backward pass adds the gradient of its input to, and what it returns for it."""
-    if not values.is_leaf:
+def gradient_of(values: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What a backward pass adds the gradient of its input to, and what it then returns for it."""
+    if not (values.is_leaf and values.requires_grad):
         gradient = torch.zeros_like(values)
         return gradient, gradient
     if values.grad is None:
@@ -32,8 +32,8 @@ def accumulator(values: Tensor) -> tuple[Tensor, Tensor | None]:
     return values.grad, None
 
 
-def accumulate(values: Tensor, gradient: Tensor) -> None:
-    """Run the backward pass of values with their gradient, which a parameter without one keeps: nobody else may."""
+def backward(values: Tensor, gradient: Tensor) -> None:
+    """`values.backward(gradient)`, but for a parameter without a gradient, which takes this very tensor as its own."""
     if values.is_leaf and values.grad is None:
         values.grad = gradient
     else:
@@ -43,13 +43,14 @@ def accumulate(values: Tensor, gradient: Tensor) -> None:
 class _Lookup(Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, ids: Tensor) -> Tensor:
-        ctx.save_for_backward(table, ids)
+        ctx.save_for_backward(ids)
+        ctx.table = table  # itself: what is saved may come back as a copy, whose gradient nobody asks for
         return embedding(ids, table)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
-        table, ids = ctx.saved_tensors
-        of_table, returned = accumulator(table)
-        of_table.index_add_(0, ids.flatten(), gradient.reshape(-1, table.shape[1]))
+        (ids,) = ctx.saved_tensors
+        of_table, returned = gradient_of(ctx.table)
+        of_table.index_add_(0, ids.flatten(), gradient.reshape(-1, of_table.shape[1]))
         return returned, None

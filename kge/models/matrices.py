@@ -6,6 +6,7 @@ On the CPU a batch reads the matrices of its distinct relations; elsewhere, and 
 """
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 
@@ -17,6 +18,8 @@ from kge.models.multilinear import AbstractMultilinear
 
 class AbstractMatrixModel(AbstractMultilinear):
     """`embed_relation` gives the dim^2 numbers of M_r; relation dropout drops entries of it."""
+
+    are_parameters: ClassVar[bool] = False  # whether the matrices are the relation table itself
 
     @abstractmethod
     def matrices(self, r: Ids) -> tuple[Matrices, Ids]:

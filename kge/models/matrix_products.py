@@ -5,8 +5,8 @@
 
 With D = 128 and 512 rows the gathered matrices are 33 MB, and dropout makes three more blocks of that size:
 memory traffic then costs several times what the products do. Here matrices are read where they lie, without
-dropout each distinct one once. Values and masks are those of gathering, dropping and multiplying, which is what a
-model does without its fused path.
+dropout each distinct one once, and gradients are added to those of the parameters (kge.models.lookups). Values and
+masks are those of gathering, dropping and multiplying, which is what a model does without its fused path.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
 
 from kge.models.dropout import Dropout
-from kge.models.lookups import accumulator
+from kge.models.lookups import gradient_of
 from kge.native import can_run, over_rows
 
 Vectors = Float[Tensor, "B D"]
@@ -52,13 +53,13 @@ def products(vectors: Vectors, matrices: Matrices, r: Ids, *, transposed: bool, 
     return dropped * dropout.scale
 
 
-class _Grouped(torch.autograd.Function):
+class _Grouped(Function):
     """Rows of one relation together, so that a matrix is read once."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, matrices: Tensor, r: Tensor, transposed: bool) -> Tensor:
-        ctx.save_for_backward(vectors, matrices, r)
-        ctx.transposed = transposed
+        ctx.save_for_backward(vectors, r)
+        ctx.matrices, ctx.transposed = matrices, transposed
         products = torch.empty_like(vectors)
         for relation, rows in _groups(r):
             matrix = _matrix(matrices, relation, transposed)
@@ -66,9 +67,10 @@ class _Grouped(torch.autograd.Function):
         return products
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        vectors, matrices, r = ctx.saved_tensors
-        of_vectors, (of_matrices, returned) = torch.empty_like(vectors), accumulator(matrices)
+        (vectors, r), matrices = ctx.saved_tensors, ctx.matrices
+        of_vectors, (of_matrices, returned) = torch.empty_like(vectors), gradient_of(matrices)
         for relation, rows in _groups(r):
             x, y = vectors[rows], gradient[rows]
             of_vectors[rows] = y @ _matrix(matrices, relation, ctx.transposed).T
@@ -87,22 +89,23 @@ def _matrix(matrices: Tensor, relation: int, transposed: bool) -> Tensor:
     return matrix.T if transposed else matrix
 
 
-class _Dropped(torch.autograd.Function):
+class _Dropped(Function):
     """By compiled loops over the matrices themselves; the scale is applied outside."""
 
     @staticmethod
     def forward(ctx: Any, vectors: Tensor, matrices: Tensor, r: Tensor, transposed: bool, kept: Tensor) -> Tensor:
-        ctx.save_for_backward(vectors, matrices, r, kept)
-        ctx.transposed = transposed
+        ctx.save_for_backward(vectors, r, kept)
+        ctx.matrices, ctx.transposed = matrices, transposed
         return _dropped(vectors, matrices, r, kept, transposed)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         from kge.native.matrices import add_outer  # noqa: PLC0415 (numba is not needed to start)
 
-        vectors, matrices, r, kept = ctx.saved_tensors
+        (vectors, r, kept), matrices = ctx.saved_tensors, ctx.matrices
         of_vectors = _dropped(gradient, matrices, r, kept, not ctx.transposed)
-        of_matrices, returned = accumulator(matrices)
+        of_matrices, returned = gradient_of(matrices)
         ends = torch.bincount(r, minlength=len(matrices)).cumsum(0)
         left, right = (gradient, vectors) if ctx.transposed else (vectors, gradient)
         arrays = (each.contiguous().numpy() for each in (left, right, r.argsort(stable=True), ends, kept))

@@ -18,6 +18,8 @@ from kge.models.matrix_products import Matrices
 class RESCAL(AbstractMatrixModel):
     """RESCAL; relation dropout drops entries of the matrix."""
 
+    are_parameters = True
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.entities = spec.table(spec.num_entities, spec.dim)

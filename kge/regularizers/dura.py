@@ -19,10 +19,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kge.data import Triples
-from kge.models.base import AbstractModel
+from kge.models.base import AbstractModel, Ids, Vectors
 from kge.models.dropout import NO_DROPOUT
+from kge.models.lookups import lookup
 from kge.models.multilinear import AbstractMultilinear
-from kge.regularizers.base import AbstractRegularizer, rows
+from kge.regularizers.base import AbstractRegularizer
+
+_Row = tuple[Vectors, Ids, Vectors]
 
 
 @final
@@ -38,7 +41,7 @@ class DURA(AbstractRegularizer):
     def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractMultilinear)
         entities = queries = model.entities.new_zeros(())
-        distinct = rows(model, triples)
+        distinct = _rows(model, triples)
         for head, r, tail in distinct:
             entities = entities + _square(head[:, model.head_columns]) + _square(tail[:, model.tail_columns])
             for anchor, as_tails in ((head, True), (tail, False)):
@@ -49,3 +52,14 @@ class DURA(AbstractRegularizer):
 
 def _square(vectors: Tensor) -> Tensor:
     return vectors.square().sum()
+
+
+def _rows(model: AbstractModel, triples: Triples) -> tuple[_Row, ...]:
+    """Head vectors, relations and tail vectors of both rows of each triple, tail queries first; equal ones once.
+
+    The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
+    """
+    r = triples[:, 1]
+    head, tail = lookup(model.entities, triples[:, ::2]).unbind(1)
+    forwards = head, r, tail
+    return (forwards, (tail, r + model.num_relations, head)) if model.reciprocal else (forwards,)

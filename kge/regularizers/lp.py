@@ -12,10 +12,10 @@ from typing import final
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import embedding
 
 from kge.data import Triples
 from kge.models.base import AbstractModel
+from kge.models.lookups import lookup
 from kge.regularizers.base import AbstractRegularizer
 
 
@@ -42,14 +42,14 @@ class Lp(AbstractRegularizer):
     def _entities(self, model: AbstractModel, triples: Triples) -> Tensor:
         if not self._weighted:
             return 2 * self._power(model.entities)
-        return self._power(embedding(triples[:, ::2], model.entities)) / len(triples)
+        return self._power(lookup(model.entities, triples[:, ::2])) / len(triples)
 
     def _relations(self, model: AbstractModel, triples: Triples) -> Tensor:
         if not self._weighted:
             return self._power(model.relations)
-        total = self._power(embedding(triples[:, 1], model.relations))
+        total = self._power(lookup(model.relations, triples[:, 1]))
         if model.reciprocal:
-            total = total + self._power(embedding(triples[:, 1] + model.num_relations, model.relations))
+            total = total + self._power(lookup(model.relations, triples[:, 1] + model.num_relations))
         return total / len(triples)
 
     def _power(self, values: Tensor) -> Tensor:

@@ -39,11 +39,11 @@ class N3(AbstractRegularizer):
         ends = lookup(model.entities, triples[:, ::2])
         # Either end of a triple is the head of one of a reciprocal model's rows, and the tail of the other.
         heads, tails = (ends, ends) if model.reciprocal else (ends[:, :1], ends[:, 1:])
-        columns, others = model.head_columns, model.tail_columns
-        if model.reciprocal and columns == others:
-            total = 2 * _cubes(heads[..., columns], model).sum()
+        as_heads, as_tails = heads[..., model.head_columns], tails[..., model.tail_columns]
+        if model.reciprocal and model.head_columns == model.tail_columns:
+            total = 2 * _cubes(as_heads, model).sum()
         else:
-            total = _cubes(heads[..., columns], model).sum() + _cubes(tails[..., others], model).sum()
+            total = _cubes(as_heads, model).sum() + _cubes(as_tails, model).sum()
         return 2 / (1 + model.reciprocal) * self._weight * (total + _of_relations(model, triples[:, 1])) / len(triples)
 
 
@@ -59,8 +59,8 @@ def _of_relations(model: AbstractTrilinear, r: Tensor) -> Float[Tensor, ""]:
 
 def _cubes(vectors: Float[Tensor, "*batch W"], model: AbstractTrilinear) -> Float[Tensor, "*batch"]:
     """Sum of the cubes of each vector."""
-    rows: Tensor = _Cubes.apply(vectors, model.is_complex)  # type: ignore[no-untyped-call]
-    return rows
+    sums: Tensor = _Cubes.apply(vectors, model.is_complex)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _Cubes(Function):
@@ -72,8 +72,8 @@ class _Cubes(Function):
         moduli = squares.sqrt()
         ctx.save_for_backward(vectors, moduli)
         ctx.is_complex = is_complex
-        rows: Tensor = torch.linalg.vecdot(squares, moduli)
-        return rows
+        sums: Tensor = torch.linalg.vecdot(squares, moduli)
+        return sums
 
     @staticmethod
     @once_differentiable

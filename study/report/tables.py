@@ -64,7 +64,7 @@ class Group:
     rows: tuple[HeadlineRow, ...]
 
 
-_GROUPS = {
+OBJECTIVES = {
     "p_d": (
         "p(y | x)",
         "The optimum of these losses is the distribution of the data itself.",
@@ -125,13 +125,13 @@ def headline(arms: tuple[ArmRecord, ...], *, planned: int, comparable: bool) -> 
     """Arms grouped by objective distribution, known groups first, each in the order of the study."""
     rows = [_row(arm, planned) for arm in arms]
     found = {row.objective for row in rows}
-    order = [*(name for name in _GROUPS if name in found), *sorted(found - set(_GROUPS))]
+    order = [*(name for name in OBJECTIVES if name in found), *sorted(found - set(OBJECTIVES))]
     return tuple(_group(name, [row for row in rows if row.objective == name], comparable) for name in order)
 
 
 def title(objective: str) -> str:
     """What the losses of a group aim at, in a formula or a word."""
-    return _GROUPS[objective][0] if objective in _GROUPS else objective
+    return OBJECTIVES[objective][0] if objective in OBJECTIVES else objective
 
 
 def labels(arm: ArmRecord) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def labels(arm: ArmRecord) -> tuple[str, str]:
 
 
 def _group(objective: str, rows: list[HeadlineRow], comparable: bool) -> Group:
-    title, meaning, support = _GROUPS.get(
+    title, meaning, support = OBJECTIVES.get(
         objective,
         (objective, "Nothing is recorded here about the optimum of these losses.", "Only arms of this group share it."),
     )

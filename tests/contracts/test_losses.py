@@ -24,6 +24,7 @@ from kge.losses.base import (
 )
 from kge.losses.logistic import AbstractLogisticLoss, query_weights
 from kge.losses.ns import NS
+from study.report import tables
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -171,6 +172,10 @@ def test_a_loss_declares_its_objective_and_training_types(name: str) -> None:
     assert set(loss.training_types) <= set(get_args(TrainingType))
     sampled = loss.training_types[0] == "negative_sampling"
     assert issubclass(loss, AbstractSamplingLoss if sampled else AbstractBlockLoss)
+
+
+def test_a_report_explains_every_objective() -> None:
+    assert tables.OBJECTIVES.keys() - {"unknown"} == set(get_args(Objective))
 
 
 def test_losses_that_theory_compares_declare_the_same_objective() -> None:

@@ -84,6 +84,7 @@ Case = tuple[str, str, Mapping[str, object], tuple[int, int, int, int]]
 MEASURED: list[Case] = [  # what is largest in each is said beside it
     ("complex", "sce", {"model.dim": 64, "training.batch_size": 16}, WIDE),  # tables
     ("complex", "ns", {"model.dim": 64, "training.batch_size": 16, "optimizer.name": "adam"}, WIDE),
+    ("complex", "sce", {"model.dim": 64, "training.batch_size": 16, "training.sub_batch_size": 8}, WIDE),
     ("complex", "sce", {"model.dim": 64, "training.batch_size": 16, "model.dropout.entity": 0.2}, WIDE),
     ("complex", "sce", ROWS, MANY),  # blocks of scores, of whole batches and of the last
     ("complex", "sce_ls", {**ROWS, "training.precision": "bfloat16"}, MANY),
@@ -94,7 +95,7 @@ MEASURED: list[Case] = [  # what is largest in each is said beside it
     ("distmult", "sans", {**ROWS, "training.type": "one_vs_all", "training.batch_size": 256}, MANY),
     ("tucker", "sce", {"model.dim": 128, "training.batch_size": 1024, "model.dropout.relation": 0.2}, FEW),  # queries
     ("tucker", "sce", {"model.dim": 128, "training.batch_size": 1024}, VARIED),  # matrices
-    ("rescal", "sce", {"model.dim": 128, "training.batch_size": 1024, **DURA}, VARIED),  # their gradients
+    ("rescal", "sce", {"model.dim": 128, "training.batch_size": 1024, **DURA}, VARIED),  # relations
     ("conve", "sce", {"model.dim": 128, "training.batch_size": 1024, "model.reciprocal": True}, FEW),
     ("rotate", "sans", {"model.dim": 512, "training.batch_size": 1024, "negatives.tail": 1024}, FEW),  # negatives
     ("complex", "sce", {"training.type": "k_vs_all"}, (1_000, 50, 1_000_000, 20_000)),  # data

@@ -126,7 +126,7 @@ def test_fused_equals_unfused(model: str, loss: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 5, 23, 1000])
 @pytest.mark.parametrize("model", ["complex", "rotate", "conve"])
-@pytest.mark.parametrize("loss", ["sce_ls", "bce"])
+@pytest.mark.parametrize("loss", ["sce_ls", "sce_cw", "bce"])
 def test_a_sub_batch_changes_nothing(model: str, loss: str, size: int) -> None:
     whole = _step(_config(DROPOUT, model=model, loss=loss), _some())
     cut = _step(_config(DROPOUT | {"training.sub_batch_size": size}, model=model, loss=loss), _some())

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function, gradcheck
 
 from kge import kernels
-from kge.kernels import Gradients, inner_products, softmax_cross_entropy
+from kge.kernels import LossAndGradients, inner_products, softmax_cross_entropy
 from kge.losses.sce_ls import SCELabelSmoothing
 
 B, E, D = 9, 13, 6
@@ -36,19 +36,21 @@ def _fused(
     *,
     smoothing: float,
     bfloat16: bool = False,
-) -> Gradients:
+) -> LossAndGradients:
     weight = query.new_ones(len(query)) if weight is None else weight
     return softmax_cross_entropy(query, candidates, target, weight, smoothing=smoothing, bfloat16=bfloat16)
 
 
-def _naive(query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float) -> Gradients:
+def _naive(
+    query: Tensor, candidates: Tensor, target: Tensor, weight: Tensor | None, *, smoothing: float
+) -> LossAndGradients:
     query, candidates = query.clone().requires_grad_(), candidates.clone().requires_grad_()
     rows = SCELabelSmoothing(smoothing=smoothing).rows(query @ candidates.T, target)
     loss = rows.sum() if weight is None else rows @ weight
     loss.backward()
     assert query.grad is not None
     assert candidates.grad is not None
-    return Gradients(loss.detach(), query.grad, candidates.grad)
+    return LossAndGradients(loss.detach(), query.grad, candidates.grad)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

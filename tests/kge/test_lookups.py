@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kge.models.lookups import accumulate, lookup
+from kge.models.lookups import backward, lookup
 
 IDS = torch.tensor([[4, 0], [4, 2], [4, 4]])  # one of them four times
 
@@ -37,7 +37,7 @@ def test_rows_and_their_gradients_are_those_of_indexing(is_leaf: bool, grad: boo
 def test_a_gradient_reaches_the_parameter_as_by_backward(is_leaf: bool, grad: bool) -> None:
     gradient = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
     (mine, table), (twin, other) = (_table(is_leaf=is_leaf, grad=grad) for _ in range(2))
-    accumulate(table, gradient.clone())
+    backward(table, gradient.clone())
     other.backward(gradient)
     assert mine.grad is not None
     assert twin.grad is not None
@@ -50,3 +50,23 @@ def test_nothing_flows_where_gradients_are_off() -> None:
         rows = lookup(table, IDS)
     assert not rows.requires_grad
     assert parameter.grad is None
+
+
+def test_a_parameter_keeps_its_gradient_where_it_is() -> None:
+    parameter, table = _table(is_leaf=True, grad=True)
+    before = parameter.grad
+    lookup(table, IDS).sum().backward()
+    assert parameter.grad is before
+    other, table = _table(is_leaf=True, grad=False)
+    gradient = torch.ones(6, 3)
+    backward(table, gradient)
+    assert other.grad is gradient
+
+
+def test_what_is_saved_elsewhere_finds_the_parameter() -> None:
+    parameter, table = _table(is_leaf=True, grad=False)
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda saved: saved):
+        rows = lookup(table, IDS)
+    rows.sum().backward()
+    assert parameter.grad is not None
+    assert parameter.grad.sum() == rows.numel()

@@ -47,3 +47,14 @@ def test_fused_queries_and_gradients_are_those_of_the_formula(
         found.append((queries, *(parameter.grad for parameter in model.parameters())))
     for fast, naive in zip(*found, strict=True):
         torch.testing.assert_close(fast, naive)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_matrices_that_are_held_fixed_get_no_gradient(rate: float) -> None:
+    spec = ModelSpec(num_entities=E, num_relations=R, dim=6, dropout=DropoutConfig(relation=rate))
+    model = MODELS["rescal"](spec).train()
+    model.use_generator(torch.Generator())
+    model.relations.requires_grad_(False)
+    model.queries(Side.TAIL, torch.arange(3), torch.arange(3) % R).sum().backward()
+    assert model.relations.grad is None
+    assert model.entities.grad is not None

@@ -178,6 +178,7 @@ def test_class_weights_reach_p_d_times_them(floor: float) -> None:
     scores = _minimise(_softmax_expectation("sce_cw", floor=floor))
     assert _variation(scores, _by_degree(floor)) < 1e-6
     assert (_variation(scores, _p_d()) < 1e-6) is (floor == 1)
+    assert LOSSES["sce_cw"](floor=floor).objective == ("p_d" if floor == 1 else "weighted")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("smoothing", [0.01, 0.3])
@@ -230,12 +231,19 @@ def test_true_answers_are_not_filtered_by_default() -> None:
 # --- the same through the training types, on a graph that holds the counts as triples
 
 
-@pytest.mark.parametrize("training_type", ["one_vs_all", "k_vs_all"])
+@pytest.mark.parametrize(
+    "rows_of",
+    [
+        pytest.param({"type": "one_vs_all"}, id="one_vs_all"),
+        pytest.param({"type": "k_vs_all"}, id="k_vs_all"),
+        pytest.param({"type": "k_vs_all", "query_weight": "equal"}, id="k_vs_all-equal"),
+    ],
+)
 @pytest.mark.parametrize("loss", ["sce", "sce_ls", "sce_bc", "sce_cw"])
-def test_all_rows_of_a_graph_reach_the_objective_exactly(loss: str, training_type: str) -> None:
+def test_all_rows_of_a_graph_reach_the_objective_exactly(loss: str, rows_of: dict[str, object]) -> None:
     graph = _graph()
     model = graphs.free_scores(torch.zeros(2, Y, Y))  # reciprocal: the second matrix asks for heads
-    config = graphs.config({"training.type": training_type}, loss=loss)
+    config = graphs.config({f"training.{key}": value for key, value in rows_of.items()}, loss=loss)
     type_ = build_training_type(config, graph, device="cpu", fused=True)
     rows = torch.arange(type_.size)
 

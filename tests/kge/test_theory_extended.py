@@ -148,27 +148,6 @@ def test_sans_over_all_lies_between_the_odds_and_their_root() -> None:
 # --- the rows of k_vs_all, on a graph that holds the counts as triples
 
 
-@pytest.mark.parametrize("query_weight", ["answers", "equal"])
-@pytest.mark.parametrize("loss", ["sce", "sce_ls"])
-def test_k_vs_all_reaches_the_objective_of_one_vs_all(loss: str, query_weight: str) -> None:
-    paths = {"training.type": "k_vs_all", "training.query_weight": query_weight}
-    model = graphs.free_scores(torch.zeros(2, Y, Y))  # reciprocal: the second matrix asks for heads
-    type_ = build_training_type(graphs.config(paths, loss=loss), _graph(), device="cpu", fused=True)
-    rows = torch.arange(type_.size)
-    optimizer = torch.optim.LBFGS(
-        [model.relations], max_iter=1500, tolerance_grad=1e-13, tolerance_change=1e-18, line_search_fn="strong_wolfe"
-    )
-
-    def closure() -> Tensor:
-        model.zero_grad()
-        return type_.backward(model, rows)
-
-    optimizer.step(closure)  # type: ignore[arg-type]
-    spread = 0.1 * Y / (Y - 1) if loss == "sce_ls" else 0.0
-    scores = model.relations.detach()[0].view(Y, Y)[:X]
-    assert _variation(scores, (1 - spread) * _p_d() + spread / Y) < 1e-5
-
-
 def test_binary_rows_of_k_vs_all_score_all_answers_alike() -> None:
     graph = graphs.dataset(train=[(0, 0, 0), (0, 0, 1), (0, 0, 1), (0, 0, 1), (1, 0, 2), (2, 0, 3)], valid=[(3, 0, 0)])
     paths = {"training.type": "k_vs_all", "loss.smoothing": 0.4}
