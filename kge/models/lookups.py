@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 from torch.nn.functional import embedding
 
@@ -24,7 +24,7 @@ def lookup(table: Float[Tensor, "R W"], ids: Int[Tensor, "..."]) -> Float[Tensor
 
 def gradient_of(values: Tensor) -> tuple[Tensor, Tensor | None]:
     """What a backward pass adds the gradient of its input to, and what it then returns for it."""
-    if not (values.is_leaf and values.requires_grad):
+    if not (isinstance(values, nn.Parameter) and values.requires_grad):
         gradient = torch.zeros_like(values)
         return gradient, gradient
     if values.grad is None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kge.models.lookups import backward, lookup
 
@@ -12,7 +12,7 @@ IDS = torch.tensor([[4, 0], [4, 2], [4, 4]])  # one of them four times
 def _table(*, is_leaf: bool, grad: bool) -> tuple[Tensor, Tensor]:
     """A parameter, with a gradient or without, and the table that is looked up: the parameter or made from it."""
     drawn = torch.Generator().manual_seed(0)
-    parameter = torch.randn(6, 3, generator=drawn).requires_grad_()
+    parameter = nn.Parameter(torch.randn(6, 3, generator=drawn))
     if grad:
         parameter.grad = torch.randn(6, 3, generator=drawn)
     return parameter, parameter if is_leaf else 2 * parameter
@@ -70,3 +70,8 @@ def test_what_is_saved_elsewhere_finds_the_parameter() -> None:
     rows.sum().backward()
     assert parameter.grad is not None
     assert parameter.grad.sum() == rows.numel()
+
+
+def test_what_is_no_parameter_has_its_gradient_from_autograd() -> None:
+    table = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda values: lookup(values, IDS), (table,))
