@@ -18,7 +18,6 @@ from torch import Tensor
 
 from kge.data import Side, Triples
 from kge.models.base import AbstractModel
-from kge.models.lookups import lookup
 
 Positions = Int[Tensor, " B"]
 
@@ -51,8 +50,7 @@ class AbstractTrainingType(ABC):
 
 def queries(model: AbstractModel, parts: Sequence[tuple[Side, Tensor, Tensor]]) -> Float[Tensor, "rows D"]:
     """Queries of parts of a batch (side, anchors, relations), in their order."""
-    anchors = lookup(model.entities, torch.cat([ids for _, ids, _ in parts])).split([len(r) for _, _, r in parts])
-    return torch.cat([model.queries_from(side, each, r) for (side, _, r), each in zip(parts, anchors, strict=True)])
+    return torch.cat([model.queries(*part) for part in parts])
 
 
 def moved(values: Tensor, device: torch.device) -> Tensor:

@@ -14,7 +14,6 @@ from kge.gathered import compared
 from kge.losses.base import AbstractSamplingLoss
 from kge.losses.logistic import AbstractLogisticLoss, Emphasis, query_weights
 from kge.models.base import AbstractModel
-from kge.models.lookups import lookup
 from kge.negatives import NegativeSampler
 
 
@@ -50,7 +49,7 @@ class NegativeSampling(AbstractTrainingType):
         queries, of_queries = [], []
         for side in Side:
             anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
-            queries.append(model.queries_from(side, lookup(model.entities, anchors), relations))
+            queries.append(model.queries(side, anchors, relations))
             query = queries[-1].detach()
             of_queries.append(query.new_zeros(query.shape))
             negatives, weight = self._sampler.draw(side, anchors, relations, self._count[side])

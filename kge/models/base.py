@@ -15,12 +15,12 @@ from typing import ClassVar, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from kge.config import DropoutConfig, InitConfig, require
 from kge.data import Side
 from kge.kernels import inner_products
 from kge.models.dropout import Dropout
+from kge.models.lookups import lookup
 
 Ids = Int[Tensor, " B"]
 Vectors = Float[Tensor, "B D"]
@@ -108,11 +108,7 @@ class AbstractModel(nn.Module, ABC):
 
     def queries(self, side: Side, anchors: Ids, r: Ids) -> Vectors:
         """Query vectors of (anchor, r, ?) or (?, r, anchor), with the dropouts of training."""
-        return self.queries_from(side, embedding(anchors, self.entities), r)
-
-    def queries_from(self, side: Side, anchor: Vectors, r: Ids) -> Vectors:
-        """The same from the anchors' rows of the table."""
-        anchor = self.entity_dropout(anchor)
+        anchor = self.entity_dropout(lookup(self.entities, anchors))
         reversed_ = side is Side.HEAD and self.reciprocal
         rows = r + self.num_relations if reversed_ else r
         as_tails = side is Side.TAIL or reversed_
