@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that `kge --help` answers at once.
 import csv
 import io
 import json
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,11 +60,13 @@ def train(
     The directory holds last.pt (continues exactly), best.pt (best validation) and curve.csv. Where memory will not
     suffice by what is known beforehand, or does not, half the rows are in it at a time, which changes no value.
     """
+    import torch
+
     from kge.catalog import load
     from kge.fitting import BEST, LAST, read_curve
 
-    training_config = _read_config(config, assignments)
-    directory = directory or Path("runs") / config.stem
+    directory = _writable(directory or Path("runs") / config.stem)
+    training_config = _read_config(config, assignments, is_new=not (directory / LAST).is_file())
     dataset = load(training_config.dataset).sealed()
     training_config = _fitted(training_config, dataset, memory, device)
     if (directory / LAST).is_file():
@@ -77,10 +80,19 @@ def train(
     except KeyboardInterrupt:
         options = ["--directory", str(directory), *(f"--set={assignment}" for assignment in assignments)]
         options += [] if memory is None else [f"--memory={memory:g}"]
+        options += [f"--device={device}", f"--threads={torch.get_num_threads()}"]
         click.echo(f"to go on: {shlex.join(['kge', 'train', str(config), *options])}", err=True)
         raise
     click.echo(f"stopped by {validation.stop}; best MRR {validation.best_mrr:.4f} at epoch {validation.best_epoch}")
     click.echo(f"best checkpoint: {directory / BEST}")
+
+
+def _writable(directory: Path) -> Path:
+    """The directory, of which nothing is made yet: an hour of training should not end by finding no place."""
+    there = next(each for each in (directory, *directory.absolute().parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise click.UsageError(f"--directory: must be a folder that can be written, got {directory}")
+    return directory
 
 
 def _fitted(config: "TrainingConfig", dataset: "Dataset", memory: float | None, device: str) -> "TrainingConfig":
@@ -121,8 +133,9 @@ def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, devic
         _say_rows("out of memory", config)
 
 
-def _read_config(path: Path, assignments: Sequence[str]) -> "TrainingConfig":
-    from kge.documents import parse_config, read, read_text, set_path
+def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "TrainingConfig":
+    """The file with its changes; what a training has begun with it may keep, idle keys included."""
+    from kge.documents import parse_config, read, read_text, refuse_idle, set_path
 
     document = read(path)
     for assignment in assignments:
@@ -130,7 +143,10 @@ def _read_config(path: Path, assignments: Sequence[str]) -> "TrainingConfig":
         if not equals or not dotted:
             raise click.UsageError(f"--set: must be PATH=VALUE, got {assignment!r}")
         set_path(document.data, dotted, read_text(f"value: {text}", f"--set {dotted}").data["value"])
-    return parse_config(document.data, document.where)
+    config = parse_config(document.data, document.where)
+    if is_new:
+        refuse_idle(document.data, config, document.where)
+    return config
 
 
 def _line(validation: "Validation") -> str:

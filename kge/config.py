@@ -169,7 +169,7 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How the learning rate moves: up over `warmup` epochs, step by step, and then as `name` says.
 
-    plateau  times `factor` after `patience` validations without relative gain `threshold`
+    plateau  times `factor` when more than `patience` validations in a row bring no relative gain `threshold`
     cosine   down to `final` times lr at training.max_epochs, step by step
 
     Over the last `cooldown` epochs before training.max_epochs it falls in a line to 0, from wherever it is.

@@ -24,15 +24,17 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 from torch import nn
 
-from kge.building import check_combination
+from kge.building import check_combination, training_type
 from kge.config import LossConfig, ModelConfig, TrainingConfig, Value
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
 from kge.options import options
+from kge.switches import MATTERS, REGULARIZER_WEIGHTS
 
 Location = tuple[str | int, ...]
 Where = Callable[[Location], str]
@@ -41,6 +43,7 @@ T = TypeVar("T")
 _adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(maxsize=256)(TypeAdapter)
 
 _SHOWN = 15  # known names in an error
+_USUAL = TrainingConfig(dataset="", model=ModelConfig(name=""), loss=LossConfig(name=""))
 _MUST = {
     "missing": "given",
     "int_type": "an integer",
@@ -124,6 +127,8 @@ def _plain(node: object) -> object:
         return {key if isinstance(key, str) else str(_plain(key)): _plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(item) for item in node]
+    if isinstance(node, ScalarBoolean):  # an int to Python, where it has an anchor
+        return bool(node)
     for kind in (bool, int, float, str):
         if isinstance(node, kind):
             return kind(node)
@@ -135,7 +140,7 @@ def _lines(node: Any, loc: Location) -> Iterator[tuple[Location, int]]:
     keys: Iterable[Any] = node if isinstance(node, Mapping) else range(len(node)) if isinstance(node, list) else ()
     for key in keys:
         here = (*loc, key if isinstance(node, list) else str(key))
-        if key in node.lc.data:  # keys merged from an anchor have no line of their own
+        if key in (node.lc.data or ()):  # keys merged from an anchor have no line of their own
             yield here, node.lc.data[key][0] + 1
         yield from _lines(node[key], here)
 
@@ -167,6 +172,22 @@ def parse_config(mapping: Mapping[str, Any], where: Where | None = None) -> Trai
     config: TrainingConfig = _validate(TrainingConfig, folded, where)
     _construct(config, where)
     return config
+
+
+def refuse_idle(mapping: Mapping[str, Any], config: TrainingConfig, where: Where) -> None:
+    """ConfigError for a key of a file that means nothing beside the other values, unless it is the key's default."""
+    actual, usual = flatten(to_mapping(config)), flatten(dataclasses.asdict(_USUAL))
+    actual["training.type"] = training_type(config)
+    given = flatten(mapping)
+    for path, value in given.items():
+        switch, values = MATTERS.get(path, (path, (actual.get(path),)))
+        if actual.get(switch) not in values and value != usual[path]:
+            must = f"must be left out, or {switch} must be {' or '.join(map(str, values))}"
+            raise ConfigError(f"{where(tuple(path.split('.')))}: {must}: with {actual[switch]} it means nothing")
+    weights = REGULARIZER_WEIGHTS[config.regularizer.name]
+    if weights and not any(path in given for path in weights):
+        must = f"must have {' or '.join(weights)} beside it, or it is no penalty"
+        raise ConfigError(f"{where(('regularizer', 'name'))}: {config.regularizer.name} {must}")
 
 
 def to_mapping(config: TrainingConfig) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def softmax_cross_entropy(
     """
     assert (row is None) == (share is None)
     dtype = torch.bfloat16 if bfloat16 else query.dtype
-    spread = smoothing / (len(candidates) - 1)
+    spread = smoothing / max(1, len(candidates) - 1)
     kept = 1 - smoothing - spread
     rows, table = query.to(dtype), candidates.to(dtype)
     weighted = query * weight[:, None]

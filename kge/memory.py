@@ -14,6 +14,7 @@ import torch
 
 from kge import kernels
 from kge.config import TrainingConfig
+from kge.errors import first_line
 
 # What allocators say that raise no error of their own class: torch's on the CPU, C++'s, CUDA and its libraries.
 _SAID = ("can't allocate memory", "std::bad_alloc", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -25,6 +26,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     said = isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def broken_context(device: str) -> str | None:
+    """What a GPU says for the rest of the process after an error that it does not recover from; None where it works."""
+    if torch.device(device).type != "cuda":
+        return None
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return first_line(error)
+    return None
 
 
 def halved(config: TrainingConfig) -> TrainingConfig | None:

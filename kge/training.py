@@ -2,7 +2,8 @@
 
 Whoever consumes it validates, tells the result back with `observe`, saves, prunes or stops. All state that
 decides the future (weights, optimizer, schedule, random generators, early stopping) is in `state()`, so a
-training restored from it goes on exactly: bit by bit on the CPU.
+training restored from it goes on exactly: bit by bit on the CPU. On another kind of device, where sums are others
+anyway, masks and negatives are drawn anew from the seed and the epoch.
 """
 
 import math
@@ -172,7 +173,11 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.restore(state["plateau"])
         for name, each in self._generators().items():
-            each.set_state(state["generators"][name].cpu())
+            saved = state["generators"][name].cpu()
+            if len(saved) == len(each.get_state()):
+                each.set_state(saved)
+            else:  # of another kind of device
+                each.manual_seed(generator(self.config.seed, f"{name} from epoch {self.epoch}").initial_seed())
 
     def _generators(self) -> dict[str, torch.Generator]:
         return {"order": self._order, "dropout": self._dropout, **self._type.generators()}

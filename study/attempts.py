@@ -119,6 +119,11 @@ class AttemptLog:
         self._store.record_attempt(self._study, started)
         return started.attempt
 
+    def refuse(self, arm: str, trial: int, outcome: Outcome) -> None:
+        """Note an attempt that could not even start."""
+        self.begin(arm, trial)
+        self._close(self._attempts[arm, trial][-1], outcome)
+
     def progress(self, assignment: Assignment) -> None:
         """Forgive the losses before a new measurement."""
         key = (assignment.arm, assignment.trial)

@@ -95,10 +95,10 @@ def in_time(stakes: Iterable[tuple[Stake, float, float | None]]) -> Iterator[Sta
 
 def most_epochs(card: SpaceCard) -> int:
     """The most epochs that the configurations of a space train."""
-    tuned = {each.path: each.high or max(each.choices, default=0) for each in card.tuned}  # type: ignore[type-var]
-    bound = (dict(card.fixed) | tuned)["training.max_epochs"]
-    assert isinstance(bound, int | float), card
-    return int(bound)
+    path = "training.max_epochs"
+    tuned = next((each for each in card.tuned if each.path == path), None)
+    bounds = (dict(card.fixed)[path],) if tuned is None else (tuned.high, *tuned.choices)
+    return max(int(each) for each in bounds if each is not None)
 
 
 @dataclass

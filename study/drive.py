@@ -29,8 +29,9 @@ from study.history import study_record, trial_records
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
 from study.opening import TestJob, open_test, record_test, sealed, untested
 from study.pretraining import generations
-from study.records import Selection
+from study.records import Continuation, Selection
 from study.replicate import ReplicateWork
+from study.report import hardware
 from study.revision import Revision, revised
 from study.runner import Cluster, Slots
 from study.search import SearchWork
@@ -61,6 +62,7 @@ def run(
     """Begin a study and bring it to its report; False when it was interrupted before."""
     if site.has_study():
         raise StudyExistsError(f"study {site.name!r} exists; `study resume {site.name}` continues it")
+    site.check_fresh()
     registration = declare(config, site.name)
     facts = {}
     if remote is not None:
@@ -86,6 +88,7 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
         with stopping(stop), driving(site, store, stop):
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
+            _note_environment(store, registration, say=audience.say)
             resources = parse_study(registration.spec, f"study {site.name}").resources
             remote = remote_of(registration.environment)
             if remote is not None:
@@ -93,6 +96,16 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
                 drive = Drive(site, store, registration, cluster, stop, audience)
                 return drive.search_to_report() if search else drive.replicate_to_report()
+
+
+def _note_environment(store: Store, study: Registration, *, say: Callable[[str], None]) -> None:
+    """Write down what the study goes on with, where that is not what it had before."""
+    earlier, now = store.continuations(study.name), environment()
+    changes = hardware.changed(earlier[-1].environment if earlier else study.environment, now)
+    if changes:
+        note = Continuation(number=len(earlier) + 1, environment=now, time=time.time())
+        store.record_continuation(study.name, note)
+        say(f"going on with: {'; '.join(changes)}")
 
 
 def declare(config: StudyConfig, name: str) -> Registration:

@@ -4,7 +4,7 @@ A report reads records and plain numbers. What is read from the study's folder, 
 is read here; what cannot be read is said, and the report withholds what would rest on it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from kge.data import Dataset, Side
 from kge.errors import KgeError
 from kge.slices import CATEGORIES, categories
 from study import report, stats
-from study.errors import WorldError
 from study.importance import importances
 from study.ranks import read_columns, reciprocal_ranks
 from study.records import ReplicateRecord, SliceRecord, StudyRecord
@@ -29,22 +28,21 @@ _QUERY = ("relation", "side", "realistic")
 def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
     """Build the report of a record with what lies in the study's folder."""
     ranks = ranks_of(record, folder, say)
-    found = () if ranks is None else slices_of(record, folder, say)
+    found = slices_of(record, folder, ranks, say)
     return report.build(record, out, ranks=ranks, importances=importances(record), slices=found)
 
 
-def ranks_of(record: StudyRecord, folder: Path, say: Say) -> Mapping[str, NDArray[np.float64]] | None:
-    """Reciprocal ranks of the current replicates, by arm; None where a file of them cannot be read."""
-    try:
-        return reciprocal_ranks(folder, _ranked(record))
-    except WorldError as error:
-        say(f"no decisions: {error}")
-        return None
+def ranks_of(record: StudyRecord, folder: Path, say: Say) -> Mapping[str, NDArray[np.float64]]:
+    """Reciprocal ranks of the current replicates, by arm; an arm of which a file cannot be read is left out."""
+    ranks, problems = reciprocal_ranks(folder, _ranked(record))
+    for arm, problem in problems.items():
+        say(f"no decisions on {arm}: {problem}")
+    return ranks
 
 
-def slices_of(record: StudyRecord, folder: Path, say: Say) -> tuple[SliceRecord, ...]:
-    """Test MRR by relation category and by relation, over the seeds of each arm."""
-    replicates = list(_ranked(record))
+def slices_of(record: StudyRecord, folder: Path, arms: Container[str], say: Say) -> tuple[SliceRecord, ...]:
+    """Test MRR by relation category and by relation, over the seeds of each of these arms."""
+    replicates = [each for each in _ranked(record) if each.arm in arms]
     if not replicates:
         return ()
     dataset = _dataset(record)

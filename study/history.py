@@ -28,10 +28,30 @@ def study_record(database: str, name: str) -> StudyRecord:
             replicate_records=tuple(store.replicates(name)),
             openings=tuple(store.openings(name)),
             amendments=tuple(store.amendments(name)),
+            continuations=tuple(store.continuations(name)),
             places=tuple(store.places(name)),
             stops=tuple(_stops(registration, trials)),
             comparison=declared(registration.spec, registration.arms, f"study {name}"),
         )
+
+
+def ledger_of(record: StudyRecord) -> Ledger:
+    """The budgets of a study as they stand."""
+    ledger = Ledger.over(
+        cards=record.spaces,
+        budget=record.budget,
+        unit=record.budget_unit,
+        generations=generations(record.arms),
+        trials=record.trials,
+    )
+    for stop in record.stops:
+        ledger.stop(stop.arm)
+    return ledger
+
+
+def is_searched(record: StudyRecord) -> bool:
+    """True when every trial has ended and no arm may start another."""
+    return all(trial.state.is_final for trial in record.trials) and ledger_of(record).next_arm() is None
 
 
 def trial_records(store: Store, arms: Arms, registration: Registration) -> tuple[TrialRecord, ...]:

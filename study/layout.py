@@ -4,15 +4,17 @@ from pathlib import Path
 
 from kge.fitting import BEST
 
+TRIALS, REPLICATES = "trials", "replicates"
+
 
 def trial_folder(arm: str, number: int) -> Path:
     """Of a trial."""
-    return Path("trials", arm, str(number))
+    return Path(TRIALS, arm, str(number))
 
 
 def replicate_folder(arm: str, index: int) -> Path:
     """Of a replicate."""
-    return Path("replicates", arm, str(index))
+    return Path(REPLICATES, arm, str(index))
 
 
 def best_checkpoint(folder: Path) -> Path:

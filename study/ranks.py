@@ -19,20 +19,27 @@ from study.records import ReplicateRecord
 _TRIPLE = ("head", "relation", "tail")
 
 
-def reciprocal_ranks(folder: Path, replicates: Iterable[ReplicateRecord]) -> Mapping[str, NDArray[np.float64]]:
-    """For each arm a row a tested replicate, by index, and a column a test triple."""
+def reciprocal_ranks(
+    folder: Path, replicates: Iterable[ReplicateRecord]
+) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, WorldError]]:
+    """For each arm a row a tested replicate, by index, and a column a test triple; or why one of its files is none."""
     tested = sorted((each for each in replicates if each.ranks_file), key=lambda each: (each.arm, each.index))
     rows: dict[str, list[NDArray[np.float64]]] = {}
     first: NDArray[np.int64] | None = None
+    problems: dict[str, WorldError] = {}
     for replicate in tested:
-        triples, scores = _read(folder / str(replicate.ranks_file))
+        path = folder / str(replicate.ranks_file)
+        try:
+            triples, scores = _read(path)
+        except WorldError as error:
+            problems.setdefault(replicate.arm, error)
+            continue
         first = triples if first is None else first
         if not np.array_equal(triples, first):
-            raise WorldError(
-                f"{folder / str(replicate.ranks_file)}: must rank the same triples as the other replicates"
-            )
+            other = WorldError(f"{path}: must rank the same triples as the other replicates")
+            problems.setdefault(replicate.arm, other)
         rows.setdefault(replicate.arm, []).append(scores)
-    return {arm: np.stack(scores) for arm, scores in rows.items()}
+    return {arm: np.stack(scores) for arm, scores in rows.items() if arm not in problems}, problems
 
 
 def read_columns(path: Path, columns: Iterable[str]) -> Mapping[str, NDArray[Any]]:

@@ -218,6 +218,15 @@ class Amendment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """A resumption of a study on other programs or another machine than the ones before."""
+
+    number: int  # from 1
+    environment: Mapping[str, str]
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArmStop:
     """Why an arm gets no more trials although its budget is not spent."""
 
@@ -302,7 +311,7 @@ class StudyRecord:
     replicates: int
     identical_errors: int | None  # an arm stops after as many; None: never
     pruning: tuple[int, int] | None  # min_epochs and reduction_factor of the rungs; None: nothing is pruned
-    environment: Mapping[str, str]  # versions, hardware, git commit
+    environment: Mapping[str, str]  # versions, hardware, git commit when it began
     created: float
     trials: tuple[TrialRecord, ...]
     selections: tuple[Selection, ...]
@@ -312,6 +321,7 @@ class StudyRecord:
     stops: tuple[ArmStop, ...] = ()
     imported_from: str = ""  # the table of another tool's trials (study.external), of which spec_sha256 is the hash
     comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
+    continuations: tuple[Continuation, ...] = ()
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
 
     def current_selection(self, arm: str) -> Selection | None:

@@ -25,9 +25,10 @@ from study.config import parse_study
 from study.environment import environment
 from study.errors import UserError
 from study.history import curves_by_trial, study_record
-from study.object_store import CHECKPOINTS, ObjectStore, remote_of
+from study.object_store import ObjectStore, remote_of
 from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord
 from study.replicate import STAGE, replicate_config
+from study.report import hardware
 from study.runner import Slots
 from study.site import Site
 from study.space import Space
@@ -75,8 +76,7 @@ def again(
     device = _checked(device or slots.device)
     torch.set_num_threads(slots.threads)
     say(f"{recorded.name} again, on {device} (threads: {slots.threads}), as far as the record goes")
-    then = {name: fact for name, fact in record.environment.items() if name != CHECKPOINTS}
-    for line in changed(then, environment()):
+    for line in hardware.changed(record.environment, environment()):
         say(line)
     known, events = {each.epoch: each.mrr for each in recorded.curve}, list[Measurement | Outcome]()
     remote = remote_of(record.environment)
@@ -192,13 +192,6 @@ def _measured(curve: Sequence[Measurement], again: Mapping[int, Measurement], to
     if len(both) < len(curve):
         said += f"; its own curve ended the replay after epoch {max(again, default=0)} of {curve[-1].epoch}"
     return Verdict(holds=holds, sentence=f"{'holds' if holds else 'does not hold'} within {tolerance:g}: {said}")
-
-
-def changed(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What the replay runs on otherwise than the study did."""
-    names = sorted({*then, *now})
-    told = ((each, then.get(each, "none"), now.get(each, "none")) for each in names)
-    return [f"{name}: {before} then, {after} now" for name, before, after in told if before != after]
 
 
 def _replicates(record: StudyRecord, arm: str) -> list[ReplicateRecord]:

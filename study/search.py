@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kge.errors import ConfigError
 from study.arms import Arms, Suggestion
 from study.attempts import AttemptLog
 from study.budget import Ledger, Stake, amount, in_time
@@ -24,7 +25,7 @@ from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, O
 from study.rungs import Prune, Rungs
 from study.space import Space
 from study.store import Store
-from study.trial import forget
+from study.trial import forget, one_line
 from study.work import ArmProgress
 
 STAGE = "search"
@@ -118,16 +119,15 @@ class SearchWork:
 
     def next(self) -> Assignment | None:
         """Interrupted trials first, then a new one of the arm with the smallest commitment."""
-        if self._waiting:
-            return self._issue(*self._waiting.popleft())
-        arm = self._next_arm()
-        if arm is None or self._is_full(arm):
-            return None
-        most = int(self._ledger.remaining(arm)) if self._ledger.unit == "epochs" else None
-        suggestion = self._optuna.ask(arm, most=most, source=self._starts.get(arm))
-        self._arms[arm].start(suggestion)
-        self._enter(arm, suggestion.number)
-        return self._issue(arm, suggestion.number)
+        while not self._waiting:
+            arm = self._next_arm()
+            if arm is None or self._is_full(arm):
+                return None
+            most = int(self._ledger.remaining(arm)) if self._ledger.unit == "epochs" else None
+            suggestion = self._optuna.ask(arm, most=most, source=self._starts.get(arm))
+            self._arms[arm].start(suggestion)
+            self._resolve(arm, suggestion.number)
+        return self._issue(*self._waiting.popleft())
 
     def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
         """Charge, tell Optuna, then decide whether the trial goes on."""
@@ -222,9 +222,16 @@ class SearchWork:
             self._starts[name] = start
 
     def _resolve(self, arm: str, number: int) -> None:
-        """Settle a trial that its attempts or the budget have decided, queue one that they have not."""
+        """Settle a trial that its model, its attempts or the budget have decided, queue one that they have not."""
         self._enter(arm, number)
-        verdict = self._log.verdict(arm, number, self._config(arm, number))
+        try:
+            config = self._config(arm, number)
+        except ConfigError as error:  # the corners of a space were checked, not what lies between them
+            broken = Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason=one_line(error))
+            self._log.refuse(arm, number, broken)
+            self._settle(arm, number, broken)
+            return
+        verdict = self._log.verdict(arm, number, config)
         if verdict is None and not self._ledger.lets_go_on(arm):
             measured = self._arms[arm].trials[number].curve
             verdict = self._truncated(arm, number) if measured else self._log.verdict(arm, number, None)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from study.database import sqlite_url
 from study.errors import UnknownStudyError, UserError
+from study.layout import REPLICATES, TRIALS
 from study.object_store import ObjectStore, study_url
 from study.store import Store
 
@@ -50,6 +51,16 @@ class Site:
                 f"study {self.name!r} is unknown in {self.home} (known: {', '.join(known) or 'none'})"
             )
         return Store(self.database)
+
+    def check_fresh(self) -> None:
+        """UserError where trainings of another study lie: a new one would go on from them, uncharged."""
+        for name in (TRIALS, REPLICATES):
+            folder = self.folder / name
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UserError(
+                    f"{folder}: must be empty where a study begins, it holds the trainings of an earlier one"
+                    f" that {self.name!r} in this database is not; move it away, or give this study another name"
+                )
 
     @property
     def _file(self) -> Path | None:

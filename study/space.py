@@ -23,6 +23,8 @@ from kge.documents import Location, flatten, key_path, parse_config, read, set_p
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
+from kge.options import defaults, options
+from kge.switches import MATTERS
 from study.config import StudyConfig, study_file_errors
 from study.layout import best_checkpoint, trial_folder
 from study.records import Arm, Dimension, Params, SpaceCard, Value
@@ -36,27 +38,6 @@ _DECIDED = (
     "training.stop_epoch",
     "pretrain.checkpoint",
 )  # by the study, never by a space
-# Path -> the path that must have one of these values for it to matter; where that is fixed otherwise, it is not tuned.
-_MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
-    "model.init.std": ("model.init.name", ("normal",)),
-    "model.init.low": ("model.init.name", ("uniform",)),
-    "model.init.high": ("model.init.name", ("uniform",)),
-    "optimizer.momentum": ("optimizer.name", ("sgd",)),
-    "schedule.factor": ("schedule.name", ("plateau",)),
-    "schedule.patience": ("schedule.name", ("plateau",)),
-    "schedule.threshold": ("schedule.name", ("plateau",)),
-    "schedule.final": ("schedule.name", ("cosine",)),
-    "regularizer.p": ("regularizer.name", ("lp",)),
-    "regularizer.weighted": ("regularizer.name", ("lp",)),
-    "regularizer.entity_weight": ("regularizer.name", ("lp",)),
-    "regularizer.relation_weight": ("regularizer.name", ("lp",)),
-    "regularizer.weight": ("regularizer.name", ("n3", "dura")),
-    "regularizer.entity_share": ("regularizer.name", ("dura",)),
-    "training.query_weight": ("training.type", ("k_vs_all",)),
-    "negatives.head": ("training.type", ("negative_sampling",)),
-    "negatives.tail": ("training.type", ("negative_sampling",)),
-    "negatives.filtered": ("training.type", ("negative_sampling",)),
-}
 _BFLOAT16 = ("training.precision", "bfloat16")  # for the arms that can, float32 in the others: a matter of speed
 _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
@@ -154,7 +135,7 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
             origins={path: origin for path, (_, origin) in entries.items()},
         )
         for params in _corners(space):
-            space.config(params, seed=0)
+            _check_objective(space, space.config(params, seed=0))
     return space
 
 
@@ -183,14 +164,21 @@ def _check_tables(space: Space, spaces: Mapping[str, Space]) -> None:
 
 
 def _corners(space: Space) -> Iterator[Params]:
-    """All dimensions low, all high, and every choice with the rest in the middle."""
+    """All dimensions low, all high, and every choice and second integer with the rest in the middle."""
     yield space.draw(lambda _: 0.0)
     yield space.draw(lambda _: math.nextafter(1.0, 0.0))
     middle = space.draw(lambda _: 0.5)
     yield middle
     for each in space.tuned:
-        for choice in each.choices:
-            yield {**middle, each.path: choice}
+        for value in (*each.choices, *_second(each)):
+            yield {**middle, each.path: value}
+
+
+def _second(dimension: Dimension) -> tuple[Value, ...]:
+    """The integer after the lowest: ends and middle may all be even."""
+    if dimension.kind != "int" or dimension.low is None:
+        return ()
+    return (int(dimension.low + (dimension.step or 1)),)
 
 
 def space_files(arm: Arm) -> list[Path]:
@@ -213,13 +201,13 @@ def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, st
         document = read(file)
         for path, entry in document.data.items():
             origin = document.where((path,))
-            _check_path(path, known, origin)
+            _check_path(path, known, origin, section="spaces")
             yield path, (entry, origin)
     anywhere = set().union(*(paths(each.model, each.loss) for each in config.arms))
     for section, values in (("spaces", config.spaces), ("fixed", config.fixed)):
         for path, value in values.items():
             origin = config.document.where((section, path))
-            _check_path(path, anywhere, origin)
+            _check_path(path, anywhere, origin, section=section)
             if section == "fixed" and path in dict(arm.fixed):
                 raise ConfigError(f"{origin}: must not repeat what arm {arm.name} holds fixed")
             if (path, value) == _BFLOAT16 and not _computes_in_bfloat16(arm):
@@ -244,15 +232,35 @@ def paths(model: str, loss: str) -> frozenset[str]:
 
 
 def _matters(path: str, switches: Mapping[str, Value]) -> bool:
-    switch, values = _MATTERS.get(path, (path, ()))
-    return path not in _MATTERS or switch not in switches or switches[switch] in values
+    switch, values = MATTERS.get(path, (path, ()))
+    return path not in MATTERS or switch not in switches or switches[switch] in values
 
 
-def _check_path(path: str, known: Set[str], origin: str) -> None:
+def _check_path(path: str, known: Set[str], origin: str, *, section: str) -> None:
     if path in _DECIDED:
         raise ConfigError(f"{origin}: must be left to the study and its arms")
     if path not in known:
         raise ConfigError(f"{origin}: {unknown('key', path, sorted(known))}")
+    if path == "training.type" and section == "spaces":
+        raise ConfigError(f"{origin}: must stand under `fixed`: arms differ by it, so no space decides it")
+
+
+def _check_objective(space: Space, config: Mapping[str, Any]) -> None:
+    """An option that changes what a loss aims at is an arm's, or the study's: tuned, it would mix two questions."""
+    arm = space.arm
+    class_ = LOSSES[arm.loss]
+    chosen = {name: config["loss"][name] for name in options(class_)}
+
+    def aim(choice: Mapping[str, Any]) -> str:
+        return class_(**choice).objective_with(arm.training_type)
+
+    objective = aim(chosen)
+    if objective != arm.objective:
+        usual = defaults(class_)
+        deciding = (name for name in chosen if aim({**chosen, name: usual[name]}) != objective)
+        path = f"loss.{next(deciding, 'name')}"
+        must = f"must not change what the loss aims at ({arm.objective}): hold it in an arm, or under `fixed`"
+        raise ConfigError(f"{space.origins.get(path, path)}: {must}, got {objective}")
 
 
 def _dimension(path: str, entry: object, origin: str) -> Dimension | _Fixed:
@@ -264,8 +272,6 @@ def _dimension(path: str, entry: object, origin: str) -> Dimension | _Fixed:
     for key in entry:
         if key not in (kind, *_KINDS[kind]):
             raise ConfigError(f"{origin}: {unknown('key', key, (kind, *_KINDS[kind]))}")
-    if path == "training.type" and kind != "value":
-        raise ConfigError(f"{origin}: must be fixed: arms differ by it")
     if kind == "value":
         return _Fixed(entry["value"])
     if kind == "choices":
@@ -292,7 +298,7 @@ def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dim
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise ConfigError(f"{origin}: must have low > 0 and no step when log is true, got {dict(entry)}")
     if step is not None:
-        if not isinstance(step, number) or isinstance(step, bool) or step <= 0:
+        if not isinstance(step, number) or isinstance(step, bool) or not 0 < step < math.inf:
             raise ConfigError(f"{origin}: step must be a {kind} number > 0, got {step}")
         steps = (high - low) / step
         if abs(steps - round(steps)) > 1e-9:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from study.budget import UNITS, Ledger, amount
+from study.history import is_searched, ledger_of
 from study.lease import Owner
-from study.pretraining import generations, start_text, starts_elsewhere
+from study.pretraining import start_text, starts_elsewhere
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 from study.report import hardware
 
@@ -14,7 +15,7 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
     """The status, line by line."""
     yield f"study {record.name}: data set {record.dataset}, {_driver(record, owner)}"
     yield from _amendments(record)
-    ledger = _ledger(record)
+    ledger = ledger_of(record)
     for arm in record.arms:
         trials = [trial for trial in record.trials if trial.arm == arm.name]
         replicates = record.current_replicates(arm.name)
@@ -35,19 +36,6 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
     yield ""
     parity = ledger.parity()
     yield "parity (largest over smallest spending): " + ", ".join(f"{unit} {parity[unit]:.3g}" for unit in UNITS)
-
-
-def _ledger(record: StudyRecord) -> Ledger:
-    ledger = Ledger.over(
-        cards=record.spaces,
-        budget=record.budget,
-        unit=record.budget_unit,
-        generations=generations(record.arms),
-        trials=record.trials,
-    )
-    for stop in record.stops:
-        ledger.stop(stop.arm)
-    return ledger
 
 
 def _budget(ledger: Ledger, arm: str, trials: list[TrialRecord]) -> str:
@@ -81,10 +69,10 @@ def _driver(record: StudyRecord, owner: Owner | None) -> str:
 
 def _is_finished(record: StudyRecord) -> bool:
     chosen = {each.arm: record.current_replicates(each.arm) for each in record.selections}
-    tested = all(len(each) >= record.replicates and any(r.test_metrics for r in each) for each in chosen.values())
-    states = [trial.state for trial in record.trials] + [each.state for each in record.replicate_records]
-    ended = all(state.is_final for state in states)
-    return ended and bool(record.trials) and _ledger(record).next_arm() is None and tested
+    through = [all(r.test_metrics or r.state is TrialState.FAIL for r in each) for each in chosen.values()]
+    tested = all(through) and all(len(each) >= record.replicates for each in chosen.values())
+    replicated = all(each.state.is_final for each in record.replicate_records)
+    return bool(record.trials) and is_searched(record) and replicated and tested
 
 
 def _states(trials: list[TrialRecord]) -> str:

@@ -19,6 +19,7 @@ from study.lease import Lease, lease_table
 from study.records import (
     Amendment,
     Arm,
+    Continuation,
     Cost,
     FailureClass,
     Measurement,
@@ -113,6 +114,9 @@ _openings = _table(
     {"selection_sha256": _SHA256, "replicates": sa.Text, "time": sa.Double, "amendment": sa.Integer},
     {},
 )
+_continuations = _table(
+    "kge_continuations", {"study": _NAME, "number": sa.Integer}, {"environment": sa.Text, "time": sa.Double}, {}
+)
 _lease = lease_table(_TABLES)
 
 
@@ -202,6 +206,18 @@ class Store:
     def study_names(self) -> list[str]:
         """Names of all studies in the database."""
         return [row["name"] for row in self._database.select(_studies, amendment=0)]
+
+    @retried
+    def record_continuation(self, study: str, continuation: Continuation) -> None:
+        """Note what a study goes on with that is not what it had before."""
+        row = vars(continuation) | {"environment": json.dumps(dict(continuation.environment))}
+        self._database.insert(_continuations, {"study": study, **row})
+
+    @retried
+    def continuations(self, study: str) -> list[Continuation]:
+        """What a study went on with, by number."""
+        rows = self._database.select(_continuations, study=study)
+        return [Continuation(**_without_study(row) | {"environment": json.loads(row["environment"])}) for row in rows]
 
     def _row(self, name: str) -> sa.RowMapping:
         """The study as amended last."""

@@ -24,7 +24,7 @@ from kge.documents import parse_config
 from kge.errors import CheckpointError, DivergenceError
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.footprint import Sizes, fitted, room
-from kge.memory import is_out_of_memory, release
+from kge.memory import broken_context, is_out_of_memory, release
 from kge.pretraining import copy_tables
 from kge.training import EpochReport
 from study.errors import StudyFileError, UserError, WorldError
@@ -66,6 +66,9 @@ def run_attempt(
     or of its GPU, fewer rows are in memory at a time where the training is predicted to need more. WorldError, or an
     OSError of a full or broken disk, is infrastructure: the attempt is to be repeated.
     """
+    broken = broken_context(device)  # by an attempt before this one in the same process: its fault, and not this one's
+    if broken is not None:
+        raise WorldError(f"{device}: must answer, got: {broken}")
     meter = None
     try:
         config = parse_config(assignment.config)

@@ -12,6 +12,7 @@ with the same objective may be compared; others answer different questions.
     smoothed         p(y|x), flattened                                       sans, tans, sce_ls
     weighted         p(y|x) w(y), normalised                                 sce_cw
     subsampled       p(y|x) #(x,y)^-alpha, normalised                        ns with subsampling base or freq
+    subsampled, smoothed    the same, flattened                              sans, tans with subsampling base or freq
     odds             p(y|x) / (1 - p(y|x)), normalised                       bce and ns over all entities
     smoothed odds    between the odds and their root                         sans over all entities
     answers          the same for all seen answers, nothing for others       bce over the rows of k_vs_all
@@ -28,7 +29,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Objective = Literal["p_d", "p_d/p_y", "smoothed", "weighted", "subsampled", "odds", "smoothed odds", "answers", "order"]
+Objective = Literal[
+    "p_d",
+    "p_d/p_y",
+    "smoothed",
+    "weighted",
+    "subsampled",
+    "subsampled, smoothed",
+    "odds",
+    "smoothed odds",
+    "answers",
+    "order",
+]
 Noise = Literal["uniform", "weighted", "sampled"]
 QueryWeight = Literal["answers", "equal"]
 Rows = Float[Tensor, " B"]
@@ -113,7 +125,7 @@ class AbstractSoftmaxLoss(AbstractBlockLoss):
     def _smoothed(self, log_p: Float[Tensor, "B E"], true: Rows) -> Rows:
         if self.smoothing == 0:
             return -true
-        spread = self.smoothing / (log_p.shape[1] - 1)
+        spread = self.smoothing / max(1, log_p.shape[1] - 1)
         return -(1 - self.smoothing) * true - spread * (log_p.sum(dim=1) - true)
 
 

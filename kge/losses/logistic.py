@@ -10,13 +10,14 @@
 Sun, Deng, Nie, Tang: RotatE. ICLR 2019 (base). Kamigaito & Hayashi, ICML 2022 (freq, uniq), arXiv 2206.10140.
 A graph holds a triple once, so #(x,y) is backed off to #(h,r) + #(r,t). Their code counts from 4 and normalises
 in each batch; here a count is a count, and the batch changes no weight. Objective of base and freq:
-p_d #(x,y)^-alpha, normalised; of uniq: p_d.
+p_d #(x,y)^-alpha, normalised, or that smoothed; of uniq: the same as without.
 
 `query_temperature` weighs queries by the model's own scores (kge.losses.tans).
 """
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -24,11 +25,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import AbstractSamplingLoss, Rows
+from kge.losses.base import AbstractSamplingLoss, Objective, Rows
 
 Subsampling = Literal["none", "base", "freq", "uniq"]
 Counts = Int[Tensor, " N"]
 Emphasis = tuple[Float[Tensor, " N"], Float[Tensor, " N"]]
+
+_SUBSAMPLED: Mapping[str, Objective] = {"p_d": "subsampled", "smoothed": "subsampled, smoothed"}
 
 
 class AbstractLogisticLoss(AbstractSamplingLoss):
@@ -55,6 +58,8 @@ class AbstractLogisticLoss(AbstractSamplingLoss):
         require(variant in known, "loss.subsampling", f"one of {', '.join(known)}", variant)
         require(alpha >= 0, "loss.alpha", ">= 0", alpha)
         self.subsampling, self.alpha = variant, alpha
+        if variant in ("base", "freq"):
+            self.objective = _SUBSAMPLED[self.objective]
 
     def emphasis(self, pairs: Counts, queries: Counts) -> Emphasis | None:
         """A and B of all training rows of a side, from #(x,y) and #x of each; None when both are 1."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kge.config import require
-from kge.losses.base import Objective, Rows, weighted_sum
+from kge.losses.base import Rows, weighted_sum
 from kge.losses.logistic import AbstractLogisticLoss, Subsampling
 
 
@@ -26,7 +26,7 @@ class NS(AbstractLogisticLoss):
     """Negative sampling; `margin` shifts all scores, `normalize` is the sum or the mean over negatives."""
 
     training_types = ("negative_sampling", "one_vs_all")
-    objective: Objective = "p_d"
+    objective = "p_d"
     objectives = MappingProxyType({"one_vs_all": "odds"})
 
     def __init__(
@@ -36,8 +36,6 @@ class NS(AbstractLogisticLoss):
         self.margin = margin
         self.normalize = normalize
         self.use_subsampling(subsampling, alpha)
-        if subsampling in ("base", "freq"):
-            self.objective = "subsampled"
 
     def terms(
         self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None

@@ -150,7 +150,9 @@ def _hardware(record: StudyRecord) -> Item:
 
 def _versions(record: StudyRecord) -> Item:
     versions = ", ".join(f"{name} {version}" for name, version in hardware.programs(record.environment))
-    return _item("Versions of programs", YES if versions else NO, versions or _MISSING)
+    changes = hardware.continuations(record)
+    value = "; ".join((versions or _MISSING, *(f"resumed with {change}" for change in changes)))
+    return _item("Versions of programs", (PARTLY if changes else YES) if versions else NO, value)
 
 
 def _commit(record: StudyRecord) -> Item:

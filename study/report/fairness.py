@@ -2,7 +2,8 @@
 
 A comparison stands when every arm ended its search having spent the declared budget, neither less
 nor more. Trials and epochs are counted exactly. Seconds are known only after they were spent, so an arm may
-end within one of its own validation intervals of a budget of device-seconds. Units other than the declared
+end within one of its own validation intervals of a budget of device-seconds; in another tool's table, which
+knows none, they must be equal. Units other than the declared
 one are shown and never decide.
 """
 
@@ -107,7 +108,7 @@ def budget_text(record: StudyRecord) -> str:
 
 
 def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
-    if record.budget_unit != "device_seconds":
+    if record.budget_unit != "device_seconds" or record.imported_from:
         return "all of it and no more"
     furthest = max(rows, key=lambda row: abs(row.share - 1))
     away = abs(furthest.search.device_seconds - record.budget.device_seconds)
@@ -123,7 +124,8 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
     search = total(trial.charged for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
-    intervals = [Stake.of(trial).interval for trial in trials] if record.budget_unit == "device_seconds" else []
+    is_timed = record.budget_unit == "device_seconds" and not record.imported_from  # a table has no intervals
+    intervals = [Stake.of(trial).interval for trial in trials] if is_timed else []
     tolerance = max(intervals, default=0.0)
     return Spending(
         arm=arm,

@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
-from study.records import Place
+from study.records import Place, StudyRecord
 
+_PLACE = {"checkpoints", "nodes"}
 _MACHINE = ("gpu", "cpu", "cpus", "nodes", "device", "platform")
 
 
@@ -36,6 +38,19 @@ def programs(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 def commit(environment: Mapping[str, str]) -> str:
     """Of the code, with a word on changes that were not committed; empty where it is not recorded."""
     return next((value for name, value in sorted(environment.items()) if _is_commit(name)), "")
+
+
+def changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """What differs between two environments, a phrase each; not where a study lives, which is said once."""
+    names = sorted({*then, *now} - _PLACE)
+    told = ((name, then.get(name, "none"), now.get(name, "none")) for name in names)
+    return tuple(f"{name}: {before} then, {after} now" for name, before, after in told if before != after)
+
+
+def continuations(record: StudyRecord) -> tuple[str, ...]:
+    """What each resumption on other programs or another machine changed, a phrase each."""
+    environments = [record.environment, *(each.environment for each in record.continuations)]
+    return tuple("; ".join(changed(*pair)) for pair in pairwise(environments))
 
 
 def _count(number: int, thing: str) -> str:

@@ -15,7 +15,7 @@ import jinja2
 
 from study.budget import amount
 from study.records import StudyRecord
-from study.report import anytime, decisions, figures, outcomes, readings, text
+from study.report import anytime, decisions, figures, hardware, outcomes, readings, text
 from study.report.expected import FlipRow
 from study.report.fairness import UNIT_NAMES, budget_text
 from study.report.json_file import plain
@@ -130,8 +130,8 @@ def _fact(value: object) -> str:
 def _commands(record: StudyRecord) -> str:
     """What to type to run the study again."""
     file, name = shlex.quote(f"{record.name}.yaml"), shlex.quote(record.name)
-    commit = next((fact for key, fact in sorted(record.environment.items()) if "commit" in key or key == "git"), "")
-    lines = [f"git checkout {shlex.quote(commit)}"] if commit else []
+    commit, _, note = hardware.commit(record.environment).partition(" ")
+    lines = [f"git checkout {shlex.quote(commit)}" + (f"   # {note}" if note else "")] if commit else []
     lines.append("make setup")
     if hashlib.sha256(record.spec.encode()).hexdigest() == record.spec_sha256:
         lines.append(f"sha256sum {file}   # {record.spec_sha256}")

@@ -30,6 +30,7 @@ def paragraph(record: StudyRecord, *, verdict: Verdict, seals: tuple[SealRow, ..
         _statistics(record),
         _decisions(record, decided),
         _machine(record),
+        _continuations(record),
         _amendments(record),
     )
     return " ".join(sentence for part in parts for sentence in part)
@@ -114,9 +115,13 @@ def _pruning(record: StudyRecord) -> Iterator[str]:
 
 
 def _selection(record: StudyRecord) -> Iterator[str]:
+    chosen = sum(record.current_selection(arm.name) is not None for arm in record.arms)
+    if not chosen:
+        yield "Nothing was selected."
+        return
     yield (
-        "Of each arm the completed trial with the highest validation MRR at its best epoch was selected (head and tail"
-        " queries, filtered by the training and validation triples, realistic ranks)."
+        f"{_of_arms(chosen, record)} the completed trial with the highest validation MRR at its best epoch was selected"
+        " (head and tail queries, filtered by the training and validation triples, realistic ranks)."
     )
     tested = [sum(bool(r.test_metrics) for r in record.current_replicates(arm.name)) for arm in record.arms]
     if any(tested):
@@ -136,17 +141,18 @@ def _test(record: StudyRecord, seals: tuple[SealRow, ...]) -> Iterator[str]:
     elif again:
         yield f"The test split was opened after selections were frozen, and again by amendment ({text.listing(again)})."
     else:
-        yield "The test split was opened once for each arm, after its selection was frozen."
+        opened = sum(bool(row.openings) for row in seals)
+        yield f"{_of_arms(opened, record)} the test split was opened once, after the selection was frozen."
     yield "Test ranks are filtered by all three splits."
 
 
 def _statistics(record: StudyRecord) -> Iterator[str]:
-    most = max((len(record.current_replicates(arm.name)) for arm in record.arms), default=0)
-    if most > 1:
-        t = stats.t_quantile(most - 1, 0.95)
+    tested = {sum(bool(r.test_metrics) for r in record.current_replicates(arm.name)) for arm in record.arms}
+    quantiles = [f"with {n} seeds {stats.t_quantile(n - 1, 0.95):.2f}" for n in sorted(tested) if n > 1]
+    if quantiles:
         yield (
             "Test results are means over seeds with their standard deviation (n - 1) and a 95 % interval of Student's t"
-            f" (with {most} seeds {t:.2f} standard errors to either side)."
+            f" ({text.listing(quantiles)} standard errors to either side)."
         )
 
 
@@ -177,9 +183,18 @@ def _machine(record: StudyRecord) -> Iterator[str]:
         yield f"The code is that of commit {commit}; the study file has a sha256 of {record.spec_sha256[:16]}..."
 
 
+def _continuations(record: StudyRecord) -> Iterator[str]:
+    for change in hardware.continuations(record):
+        yield f"The study was resumed with changes: {change}."
+
+
 def _amendments(record: StudyRecord) -> Iterator[str]:
     for each in record.amendments:
         yield f"Amendment {each.number}, made after the study had begun: {'; '.join(each.changes)}."
+
+
+def _of_arms(count: int, record: StudyRecord) -> str:
+    return "Of each arm" if count == len(record.arms) else f"Of {count} of {text.plural(len(record.arms), 'arm')}"
 
 
 def _was(count: int) -> str:

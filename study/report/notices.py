@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from study.records import StudyRecord
-from study.report import text
+from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
 from study.report.fairness import Spending, budget_text
 from study.report.lookup import ArmRecord
@@ -40,6 +40,7 @@ def notices(
         *_imported(record),
         *_broken_seals(seals),
         *_amendments(changed),
+        *_continuations(record),
         *_stops(arms),
         *_ties(arms),
         *_filtered(arms),
@@ -73,6 +74,13 @@ def _broken_seals(seals: Iterable[SealRow]) -> Iterator[Notice]:
 def _amendments(changed: tuple[AmendmentRow, ...]) -> Iterator[Notice]:
     if changed:
         yield Notice(sentence=summary(changed), section="amendments")
+
+
+def _continuations(record: StudyRecord) -> Iterator[Notice]:
+    changes = hardware.continuations(record)
+    if changes:
+        what = "The study went on with other programs or on another machine, so trainings are not all of one make"
+        yield Notice(sentence=f"{what}: {'; '.join(changes)}.", section="environment")
 
 
 def _stops(arms: Iterable[ArmRecord]) -> Iterator[Notice]:

@@ -92,6 +92,12 @@ OBJECTIVES = {
         "The optimum of these losses is the distribution of the data with frequent triples held back.",
         "Theory supports comparing these arms with one another where they share alpha.",
     ),
+    "subsampled, smoothed": (
+        "smoothed p(y | x) #(x, y)^-alpha",
+        "The optimum of these losses is the distribution of the data with frequent triples held back, flattened.",
+        "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
+        "depends on its own options.",
+    ),
     "odds": (
         "p(y | x) / (1 - p(y | x))",
         "These losses judge each answer by itself; their scores order the answers by the odds of each.",

@@ -12,6 +12,7 @@ from study.report.tables import title
 _LIMITS = {
     "smoothed": "as similar, not as equal: how far each smooths depends on its own options",
     "smoothed odds": "as similar, not as equal: how far each smooths depends on its own options",
+    "subsampled, smoothed": "as similar, not as equal: how far each smooths depends on its own options",
     "weighted": "where both have the same weights",
     "subsampled": "where both have the same alpha",
     "order": "as far as the order of answers goes: neither optimum is a distribution",

@@ -1,5 +1,6 @@
 """When the things of a study happened: the stored times that make sending twice the same as sending once."""
 
+from study.history import is_searched
 from study.records import Opening, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 
 
@@ -33,12 +34,12 @@ def opened_at(record: StudyRecord, replicate: ReplicateRecord) -> float | None:
 
 
 def is_done(record: StudyRecord, arm: str) -> bool:
-    """True when nothing more will come: all replicates are through, or others were selected and this arm had none."""
+    """True when nothing more will come: all replicates are through, or the search is over and found nothing here."""
     trials = [each for each in record.trials if each.arm == arm]
     if any(not each.state.is_final for each in trials):
         return False
     if record.current_selection(arm) is None:
-        return bool(record.selections and trials)  # an arm that an amendment added has no trials at first
+        return not any(trial.is_selectable for trial in trials) and is_searched(record)
     replicates = record.current_replicates(arm)
     through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
     return len(through) == len(replicates) >= record.replicates

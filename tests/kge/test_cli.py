@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from kge import catalog
+from kge.cli import _read_config
 from kge.fitting import BEST, LAST
 from tests.kge.command_line import CONFIG, Kge
 
@@ -123,7 +124,27 @@ REFUSED = [
     (["evaluate", "gone.pt", "--split", "dev"], r".*'--split'.*'dev'.*"),
     (["predict", "gone.pt", "--relation", "likes"], r"give exactly one of --head and --tail"),
     (["data", "passport", "nowhere"], r"unknown dataset 'nowhere': must be a folder or one of .*"),
-    (["data", "get", "synthetic"], r".*synthetic.*"),
+    (
+        ["data", "get", "synthetic"],
+        r"must be a name that is fetched, got an unknown name 'synthetic' \(known: fb15k-237, .*\)",
+    ),
+    *(
+        (["train", "small.yaml", "--directory", path], f"--directory: must be a folder that can be written, got {path}")
+        for path in ("small.yaml", "small.yaml/runs/x")
+    ),
+    (
+        ["train", "small.yaml", "--set", "regularizer.weight=0.1"],
+        r"small\.yaml:\d+: regularizer\.weight: must be left out, or regularizer\.name must be n3 or dura: "
+        r"with none it means nothing",
+    ),
+    (
+        ["train", "small.yaml", "--set", "model.init={std: 0.01}"],
+        r".*model\.init\.std: must be left out, or model\.init\.name must be normal: .*",
+    ),
+    (
+        ["train", "small.yaml", "--set", "regularizer.name=lp"],
+        r".*regularizer\.name: lp must have regularizer\.entity_weight or regularizer\.relation_weight beside it.*",
+    ),
     (["trian"], r"No such command 'trian'.*"),
 ]
 
@@ -229,3 +250,13 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     said = "error: gone.yaml: cannot be read: No such file or directory\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_what_means_nothing_may_stand_where_it_is_the_default_and_weights_may_be_zero(kge: Kge) -> None:
+    ablation = ["regularizer={name: n3, weight: 0.0}", "model.init.std=0.1", "negatives.tail=32"]
+    assert kge("train", "small.yaml", *(f"--set={each}" for each in ablation)).code == 0
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*/*.yaml")), ids=lambda file: file.stem)
+def test_every_training_that_ships_means_all_that_it_says(file: Path) -> None:
+    assert _read_config(file, (), is_new=True).model.dim > 0

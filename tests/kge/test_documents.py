@@ -43,6 +43,18 @@ def test_yaml_1_2_and_the_line_of_every_key() -> None:
     assert document.where(()) == "f.yaml:1"
 
 
+def test_what_has_an_anchor_is_what_it_is_without() -> None:
+    text = "a: &yes true\nb: *yes\nc: &one 1\nd: *one\ne: !!omap [f: 1]\n"
+    data = read_text(text, "f.yaml").data
+    assert data == {"a": True, "b": True, "c": 1, "d": 1, "e": {"f": 1}}
+    assert {name: type(value) for name, value in data.items() if name != "e"} == {
+        "a": bool,
+        "b": bool,
+        "c": int,
+        "d": int,
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -16,7 +16,7 @@ from kge.config import TrainingConfig
 from kge.documents import parse_config, read, set_path
 from kge.errors import CheckpointError
 from kge.fitting import LAST, Validation, fit, read_curve
-from kge.memory import halved, is_out_of_memory
+from kge.memory import broken_context, halved, is_out_of_memory
 from tests.kge import graphs
 
 GRAPH = graphs.random_graph()
@@ -159,3 +159,14 @@ def test_a_graph_that_does_not_fit_ends_in_one_sentence(wide: Path) -> None:
     assert code == 1, out
     assert out.startswith("error: memory: must hold what this needs, got: ")
     assert out.count("\n") == 1
+
+
+def test_a_gpu_that_answers_with_an_error_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(_: str) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered\nCompile with ...")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", answer)
+    assert broken_context("cuda") == "CUDA error: device-side assert triggered"
+    assert broken_context("cpu") is None
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    assert broken_context("cuda:0") is None

@@ -335,6 +335,28 @@ def test_subsampling_takes_a_power_of_the_counts_from_the_optimum(variant: str, 
         assert _variation(_p_d().log(), target) > 0.05
 
 
+@pytest.mark.parametrize("name", ["sans", "tans"])
+@pytest.mark.parametrize(("variant", "power"), [("base", 0.5), ("freq", 0.5), ("uniq", 0.0)])
+def test_subsampled_self_adversarial_losses_reach_the_root_of_that(name: str, variant: str, power: float) -> None:
+    rule = LOSSES[name](subsampling=variant)
+    assert isinstance(rule, AbstractLogisticLoss)
+    counts = torch.tensor(COUNTS)
+    train = _graph().train
+    x, y = train[:, 0], train[:, 2]
+    emphasis = rule.emphasis(counts[x, y], counts.sum(dim=1)[x])
+    assert emphasis is not None
+
+    def loss(scores: Tensor) -> Tensor:
+        true, noise = rule.terms(scores[x, y], scores[x], None)
+        return (torch.dot(emphasis[0], true) + torch.dot(emphasis[1], noise)) / len(train)
+
+    found, target = _descend(loss, steps=1500), _normalised((_p_d() * counts**-power).sqrt())
+    assert _variation(found, target) < 1e-3
+    assert rule.objective == ("subsampled, smoothed" if power else "smoothed")
+    if power:
+        assert _variation(_p_d().sqrt().log(), target) > 0.02
+
+
 # --- scores that cannot rise above zero
 
 

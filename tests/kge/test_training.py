@@ -164,3 +164,19 @@ def test_bfloat16_trains_float32_tables() -> None:
     losses = [report.loss for report in training.epochs()]
     assert losses[-1] < losses[0]
     assert {parameter.dtype for parameter in training.model.parameters()} == {torch.float32}
+
+
+def test_a_training_of_another_kind_of_device_goes_on_with_draws_of_its_own() -> None:
+    def states_after(change: bool) -> dict[str, torch.Tensor]:
+        training = Training(graphs.config({"model.dropout.entity": 0.3}), GRAPH)
+        next(training.epochs())
+        state = training.state()
+        if change:  # of a CUDA generator: a seed and an offset
+            state["generators"] |= {"dropout": torch.zeros(16, dtype=torch.uint8)}
+        training.restore(state)
+        return training.state()["generators"]
+
+    same, moved, again = states_after(False), states_after(True), states_after(True)
+    assert torch.equal(moved["order"], same["order"])
+    assert not torch.equal(moved["dropout"], same["dropout"])
+    assert torch.equal(moved["dropout"], again["dropout"])

@@ -329,7 +329,7 @@ def test_a_commit_whose_answer_is_lost_makes_no_second_trial(url: str, open_arms
 def test_sqlite_is_opened_for_many_small_commits(url: str, open_arms: Open) -> None:
     with open_arms(url)._storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
 def _anew(storage: optuna.storages.RDBStorage, study: StudyConfig, space: Space) -> dict[str, Any]:

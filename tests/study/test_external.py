@@ -80,6 +80,17 @@ def test_unequal_tables_are_not_compared(here: Path, monkeypatch: pytest.MonkeyP
     assert "a.sce fell short: 44 of 46 epochs (95.7 %)" in page(here / "hand-report").text
 
 
+def test_seconds_of_a_table_are_equal_or_not_compared(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "arm,trial,value,state,device_seconds\na.ns,0,0.3,COMPLETE,600\na.ns,1,0.2,COMPLETE,400\n"
+    (here / "unequal.csv").write_text(table + "b.ns,0,0.4,COMPLETE,510\n", encoding="utf-8")
+    assert study(monkeypatch, "report", "--from-csv", "unequal.csv", "--unit", "device_seconds") == 0
+    assert "Comparison withheld: b.ns has not finished" in page(here / "unequal-report").text
+    (here / "equal.csv").write_text(table + "b.ns,0,0.4,COMPLETE,1000\n", encoding="utf-8")
+    assert study(monkeypatch, "report", "--from-csv", "equal.csv", "--unit", "device_seconds") == 0
+    said = page(here / "equal-report").text
+    assert "Fair: each of the 2 arms spent its budget of 1,000 device-seconds, all of it and no more." in said
+
+
 def test_the_trials_that_a_study_exported_have_its_curves(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = factory.finished()
     build(record, here / "ours")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from study.records import Amendment, Cost, StudyRecord, TrialState
+from study.records import Amendment, Continuation, Cost, StudyRecord, TrialState
 from study.report import build
 from study.report.latex import escape
 from tests.study import records_factory as factory
@@ -70,7 +70,7 @@ def test_the_paragraph_says_what_was_done(written: Written) -> None:
         "The first 2 trials of each arm were independent random draws",
         "the best 1/3 went on at rungs after 2 epochs and each next one 3 times as late.",
         "frozen, hashed and trained again with 2 fresh seeds each.",
-        "The test split was opened once for each arm, after its selection was frozen.",
+        "Of each arm the test split was opened once, after the selection was frozen.",
         "(with 2 seeds 12.71 standard errors to either side).",
         "6 pairs of arms (all that can be made) were compared",
         "on cpu. Programs: python 3.11.2, torch 2.13.0. The code is that of commit 0123abc;",
@@ -95,6 +95,44 @@ def test_the_paragraph_follows_the_record(written: Written) -> None:
         assert sentence in said
     for absent in ("Programs", "commit", "were compared", "fresh seeds each"):
         assert absent not in said.partition("[")[0]
+
+
+def test_the_paragraph_counts_arms_without_a_selection_and_seeds_that_were_tested(written: Written) -> None:
+    record = factory.finished()
+    gone, short = record.arms[0].name, record.arms[1].name
+    failed = {(gone, 0), (gone, 1), (short, 1)}
+    worse = replace(
+        record,
+        selections=tuple(each for each in record.selections if each.arm != gone),
+        openings=tuple(each for each in record.openings if each.arm != gone),
+        replicates=3,
+        replicate_records=tuple(
+            replace(each, test_metrics=(), state=TrialState.FAIL) if (each.arm, each.index) in failed else each
+            for each in record.replicate_records
+        ),
+    )
+    said = read_page(written(worse)).section("methods").find("p")[0].text
+    assert "Of 3 of 4 arms the completed trial with the highest validation MRR" in said
+    assert "Of 3 of 4 arms the test split was opened once, after the selection was frozen." in said
+    assert "(with 2 seeds 12.71 standard errors to either side)" in said
+    nothing = replace(worse, selections=(), openings=(), replicate_records=())
+    said = read_page(written(nothing)).section("methods").find("p")[0].text
+    assert "Nothing was selected." in said
+    assert "standard errors to either side" not in said
+
+
+def test_a_resumption_with_other_programs_is_told(written: Written) -> None:
+    record = factory.finished()
+    newer = {**record.environment, "torch": "2.14.0"}
+    later = Continuation(number=1, environment=newer, time=record.created)
+    back = Continuation(number=2, environment=record.environment, time=record.created)
+    folder = written(replace(record, continuations=(later, back)))
+    page = read_page(folder)
+    assert "The study was resumed with changes: torch: 2.13.0 then, 2.14.0 now." in page.section("methods").text
+    assert "went on with other programs or on another machine" in page.text
+    answer, value = checklist(folder)["Versions of programs"]
+    assert answer == "partly"
+    assert "resumed with torch: 2.13.0 then, 2.14.0 now; resumed with torch: 2.14.0 then, 2.13.0 now" in value
 
 
 # ---- checklist

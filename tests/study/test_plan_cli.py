@@ -60,6 +60,15 @@ def test_a_tuned_number_of_epochs_counts_with_its_highest(
     assert "Epochs: 1200 at most." in capsys.readouterr().out
 
 
+def test_a_choice_of_none_is_no_number_of_epochs(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    tuned = "spaces:\n  optimizer.max_norm: {choices: [null, 1.0]}\n  training.sub_batch_size: {choices: [null, 64]}\n"
+    write(nothing_written, changed(("trials: 4", "epochs: 10"), ("spaces:\n", tuned)))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert "Epochs: 64 at most." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("budget", "lines"),
     [

@@ -384,6 +384,7 @@ def on_disk(folder: Path) -> StudyRecord:
 
 def test_slices_are_means_over_seeds_of_the_queries_in_them(tmp_path: Path) -> None:
     record, said = on_disk(tmp_path), list[str]()
+    arms = {arm.name for arm in record.arms}
     write_report(record, folder=tmp_path, out=tmp_path / "report", say=said.append)
     assert said == []
     dataset = load("synthetic")
@@ -393,7 +394,7 @@ def test_slices_are_means_over_seeds_of_the_queries_in_them(tmp_path: Path) -> N
         by_seed.append({(cut.by, cut.name): cut for cut in slices_of_ranks(table, dataset)})
     found = {
         (s.by, s.name): s
-        for s in slices_of(record, tmp_path, said.append)
+        for s in slices_of(record, tmp_path, arms, said.append)
         if s.arm == "complex.sce" and s.side == "both"
     }
     assert {key for key in by_seed[0] if key[0] in ("category", "relation")} == set(found)
@@ -407,7 +408,7 @@ def test_slices_are_means_over_seeds_of_the_queries_in_them(tmp_path: Path) -> N
     names = [name for by, name in by_seed[0] if by == "category"]
     assert [cell.partition(name)[1] for cell, name in zip(header[1:], names, strict=True)] == names
     assert first[1].startswith(f"{found['category', names[0]].mrr:.4f}")
-    assert len(rows(tmp_path / "report" / "slices.csv")) == len(slices_of(record, tmp_path, said.append))
+    assert len(rows(tmp_path / "report" / "slices.csv")) == len(slices_of(record, tmp_path, arms, said.append))
     assert parsed.section("decisions").find("table")
 
 
@@ -434,10 +435,16 @@ def test_ranks_that_cannot_be_read_are_said_and_nothing_rests_on_them(
     with pytest.raises(SystemExit) as left:
         cli.main()
     assert left.value.code == 0
-    assert f"no decisions: {spoilt}: must be a file of ranks, got:" in capsys.readouterr().err
+    arm = record.replicate_records[0].arm
+    assert f"no decisions on {arm}: {spoilt}: must be a file of ranks, got:" in capsys.readouterr().err
     page = read_page(folder / "report")
-    assert "the ranks of its test triples are not here, or cannot be read" in page.section("decisions").text
-    assert not page.find("section", id="slices")
+    unread = "the ranks of its test triples are not here, or cannot be read"
+    assert page.section("decisions").text.count(unread) == 1
+    assert f"{arm}: {unread}" in page.section("decisions").text
+    decided = rows(folder / "report" / "decisions.csv")
+    others = {each.name for each in record.arms} - {arm}
+    assert {name for row in decided for name in (row["first"], row["second"])} == others
+    assert {row["arm"] for row in rows(folder / "report" / "slices.csv")} == others
 
 
 def test_a_data_set_that_is_not_that_of_the_study_gives_no_slices(

@@ -66,3 +66,15 @@ def test_trainings_are_counted_by_the_device_that_they_ran_on() -> None:
     said = "trained: 1 training on AMD EPYC (1 node), 2 trainings on NVIDIA H100 (2 nodes)"
     assert said in list(status_lines(replace(record, places=places), None))
     assert not [line for line in status_lines(record, None) if line.startswith("trained")]
+
+
+def test_a_study_whose_replicates_failed_is_finished_all_the_same() -> None:
+    record = records_factory.finished()
+    failed = tuple(
+        replace(each, state=TrialState.FAIL, test_metrics=()) if each.arm == record.arms[0].name else each
+        for each in record.replicate_records
+    )
+    assert "no driver is running" in next(status_lines(replace(record, replicate_records=failed), None))
+    assert "study resume" not in next(status_lines(replace(record, replicate_records=failed), None))
+    untested = tuple(replace(each, test_metrics=()) for each in record.replicate_records)
+    assert "study resume" in next(status_lines(replace(record, replicate_records=untested), None))

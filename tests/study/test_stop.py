@@ -4,11 +4,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from study import cli
+from study.drive import _note_environment
 from study.store import Store
 from tests.study.toy_study import Toy
 
@@ -95,3 +97,33 @@ def test_nothing_to_stop_is_no_error_and_an_unknown_study_is(stop: CommandLine) 
     code, said = stop("toys")
     assert code == 2
     assert "study 'toys' is unknown in" in said
+
+
+def test_what_a_study_goes_on_with_is_noted_where_it_is_something_else(toy: Toy) -> None:
+    said = list[str]()
+    with closing(Store(toy.database)) as store:
+        study = store.registration("toy")
+        _note_environment(store, study, say=said.append)
+        assert said == []
+        older = replace(study, environment={**study.environment, "torch": "1.0", "nodes": "8", "checkpoints": "s3://b"})
+        _note_environment(store, older, say=said.append)
+        _note_environment(store, older, say=said.append)
+        (noted,) = store.continuations("toy")
+    assert said == [f"going on with: torch: 1.0 then, {study.environment['torch']} now"]
+    assert noted.environment == study.environment
+    assert toy.record().continuations == (noted,)
+
+
+def test_a_study_does_not_begin_in_a_folder_with_trainings_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    left = tmp_path / "toy" / "trials" / "complex.sce" / "0"
+    left.mkdir(parents=True)
+    Toy(tmp_path).write()
+    monkeypatch.setattr(sys, "argv", ["study", "run", str(tmp_path / "toy.yaml"), "--home", str(tmp_path)])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'toy' / 'trials'}: must be empty where a study begins")
+    assert {path.name for path in (tmp_path / "toy").iterdir()} == {"trials"}

@@ -306,11 +306,11 @@ def test_a_database_of_another_version_is_refused_and_left_alone(url: str, state
     engine.dispose()
 
 
-def test_sqlite_writes_ahead_and_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+def test_sqlite_writes_ahead_and_loses_no_commit_to_a_power_cut(tmp_path: Path) -> None:
     store = Store(sqlite_url(tmp_path / "study.db"))
     with store._database.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
     store.close()
 
 

@@ -23,6 +23,7 @@ from study.history import study_record
 from study.records import Amendment, ArmStop, Cost, FailureClass, Place, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
 from study.tracking.mirror import SyncResult, sync, without_password
+from study.tracking.moments import is_done
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
 from study.tracking.views import views
@@ -221,6 +222,26 @@ def test_a_stopped_arm_says_why() -> None:
     plan = by_name(project(replace(factory.finished(), stops=(stop,))))
     assert plan["transe.sce"].tags["stopped"] == stop.said
     assert "stopped" not in plan["complex.sce"].tags
+
+
+def test_a_search_that_found_nothing_is_over() -> None:
+    record = factory.finished()
+    failed = tuple(
+        replace(each, state=TrialState.FAIL, failure=FailureClass.BUG, best_mrr=None, curve=())
+        for each in record.trials
+    )
+    nothing = replace(record, trials=failed, selections=(), replicate_records=(), openings=())
+    assert all(is_done(nothing, arm.name) for arm in record.arms)
+    assert not any(is_done(replace(nothing, budget=Cost(trials=9)), arm.name) for arm in record.arms), "more will come"
+    first = record.arms[0].name
+    stranded = replace(
+        nothing,
+        trials=tuple(each for each in failed if each.arm != first),
+        stops=(ArmStop(arm=first, errors=0, reason="it starts from an arm that completed no trial"),),
+    )
+    assert all(is_done(stranded, arm.name) for arm in record.arms)
+    unfrozen = replace(record, selections=(), replicate_records=(), openings=())
+    assert not any(is_done(unfrozen, arm.name) for arm in record.arms), "selections are about to be frozen"
 
 
 def test_trainings_say_where_their_last_attempt_ran() -> None:

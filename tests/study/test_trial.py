@@ -214,3 +214,14 @@ def test_two_workers_never_share_a_trials_folder(
     monkeypatch.setattr(trial, "LOCK_PATIENCE", 0.1)
     with pytest.raises(WorldError, match=f"{held}: must be free"):
         list(run_attempt(assignment))
+
+
+def test_an_attempt_in_a_process_whose_gpu_is_broken_is_nobodys_fault(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: str) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", answer)
+    with pytest.raises(WorldError, match=r"^cuda: must answer, got: CUDA error: device-side assert triggered$"):
+        next(run_attempt(assignment, device="cuda"))
