@@ -451,13 +451,14 @@ def test_a_data_set_that_is_not_that_of_the_study_gives_no_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record, said = on_disk(tmp_path), list[str]()
+    arms = {arm.name for arm in record.arms}
     other = replace(record, passport={**record.passport, "fingerprint": "0" * 64})
-    assert slices_of(other, tmp_path, said.append) == ()
+    assert slices_of(other, tmp_path, arms, said.append) == ()
     assert said == ["no slices: data set synthetic is not here, or not the one of this study"]
-    assert slices_of(replace(record, dataset=str(tmp_path / "gone")), tmp_path, said.append) == ()
+    assert slices_of(replace(record, dataset=str(tmp_path / "gone")), tmp_path, arms, said.append) == ()
     monkeypatch.setenv("KGE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("KGE_CACHE_DIR", str(tmp_path))
-    assert slices_of(replace(record, dataset="codex-s"), tmp_path, said.append) == ()  # and nothing is fetched
+    assert slices_of(replace(record, dataset="codex-s"), tmp_path, arms, said.append) == ()  # and nothing is fetched
     assert len(said) == 3
 
 
