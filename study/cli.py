@@ -179,7 +179,7 @@ def run(
     afar = remote(where.name, checkpoints)
     with _audience(plain=plain) as audience:
         finished = drive.run(config, where, remote=afar, address=address, audience=audience)
-    return _ended(finished, where.name, home, database)
+    return _ended(finished, where.name, home, database, address)
 
 
 @study.command()
@@ -213,6 +213,8 @@ def resume(name_or_file: str, home: Path | None, database: str | None, address: 
         errand = resumption(name_or_file, file, [f"--{each}" for each in ("amend", "reopen") if flags[each]])
         wait, with_code = not flags["no_wait"], flags["with_code"]
         return send(errand, address, home=home, database=database, with_code=with_code, wait=wait)
+    if flags["no_wait"] or flags["with_code"]:
+        raise click.UsageError("--no-wait and --with-code: must come with --address http://HEAD:8265")
     where = site(load_study(file).name if file else name_or_file, home=home, database=database)
     revision = Revision(file=file, amend=flags["amend"], reopen=flags["reopen"])
     return _resume(where, revision, home, database, address=address, plain=flags["plain"], search=True)
@@ -424,13 +426,14 @@ def _resume(
 
     with _audience(plain=plain) as audience:
         finished = drive.resume(where, revision=revision, address=address, audience=audience, search=search)
-    return _ended(finished, where.name, home, database)
+    return _ended(finished, where.name, home, database, address)
 
 
-def _ended(finished: bool, name: str, home: Path | None, database: str | None) -> int:
+def _ended(finished: bool, name: str, home: Path | None, database: str | None, address: str) -> int:
     if finished:
         return 0
     place = (f" --home {shlex.quote(str(home))}" if home else "") + (" --database ..." if database else "")
+    place += "" if address == "local" else f" --address {address}"
     click.echo(f"interrupted: `study resume {name}{place}` continues it", err=True)
     return INTERRUPTED
 

@@ -52,6 +52,9 @@ class Terms:
     with_code: bool = False  # this very program is sent along
 
     def __post_init__(self) -> None:
+        for option, path in (("--home", self.home), ("--database", _sqlite_file(self.database))):
+            if path is not None and not Path(path).is_absolute():
+                raise UserError(f"{option}: must be an absolute path on the cluster, got {path!r}")
         if self.database is not None and _has_password(self.database):
             raise UserError(
                 "--database: must hold no password, because every user of the cluster can read the arguments of a job;"
@@ -223,9 +226,18 @@ def _commit() -> dict[str, str]:
 
 def _has_password(url: str) -> bool:
     try:
-        return sa.make_url(url).password is not None
+        parts = sa.make_url(url)
     except sa.exc.ArgumentError:
         return False
+    return parts.password is not None or "password" in parts.query
+
+
+def _sqlite_file(url: str | None) -> str | None:
+    try:
+        parts = sa.make_url(url or "")
+    except sa.exc.ArgumentError:
+        return None
+    return parts.database if parts.get_backend_name() == "sqlite" else None
 
 
 def _fill(folder: Path, *, file: str | None, with_code: bool) -> bool:

@@ -83,7 +83,7 @@ class Database:
         try:
             self.engine = sa.create_engine(url, pool_pre_ping=True)
         except (sa.exc.ArgumentError, ImportError) as error:
-            raise WorldError(f"database: must be a sqlite or postgresql+psycopg URL, got: {error}") from error
+            raise UserError(f"database: must be a sqlite or postgresql+psycopg URL, got: {error}") from error
         prepare(self.engine)
         shown = self.engine.url.render_as_string(hide_password=True)
         try:

@@ -85,12 +85,16 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
     stop = Stop()
     with closing(site.open()) as store:
         launched = store.registration(site.name)
+        remote = remote_of(launched.environment)
+        if remote is not None:  # the folder may have been on a disk that is no more
+            site.folder.mkdir(parents=True, exist_ok=True)
+        elif not site.folder.is_dir():
+            raise UserError(f"--home: must be the folder that holds {site.name!r} and its checkpoints, got {site.home}")
         with stopping(stop), driving(site, store, stop):
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             _note_environment(store, registration, say=audience.say)
             resources = parse_study(registration.spec, f"study {site.name}").resources
-            remote = remote_of(registration.environment)
             if remote is not None:
                 remote.check(new=False)
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:

@@ -1,6 +1,7 @@
 """What a study costs, known before it starts: the size of its largest trainings, and device-hours by measured prices.
 
     device-hours of an arm = (epochs of its search + epochs of its replicates) x price / 3600
+                             (of a budget in device-seconds: that budget, and the replicates)
     price                  = seconds of an epoch on a kind of device (kge.pace), when it has the device for itself
 
 A price belongs to a configuration: the middle of an arm's space, and its dearest, where all that makes a training

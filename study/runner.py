@@ -185,7 +185,7 @@ class Cluster:
             self._say(f"waiting for a node, {_JOINING:g} s at most: {self._slots.shortage}")
         while self._slots.shortage and time.monotonic() < deadline and self._stop.reason is None:
             time.sleep(0.5)
-        if self._slots.shortage:
+        if self._slots.shortage and self._stop.reason is None:
             raise WorldError(f"resources: must fit a node, got {self._slots.shortage}")
 
     def facts(self) -> dict[str, str]:
@@ -409,7 +409,7 @@ class _Desk:
 
     def issue(self, trial_id: str) -> Assignment | None:
         """The attempt that a new Tune trial is to make."""
-        if self.stop.reason is not None or len(self.live) >= self.width:
+        if len(self.live) >= self.width:
             return None
         assignment = self.work.next()
         if assignment is not None:
@@ -461,6 +461,8 @@ class _Issuer(_Scratch, Searcher):
         return True
 
     def suggest(self, trial_id: str) -> Any:
+        if self._desk.stop.reason is not None:
+            raise _Stopped  # of no answer Tune would ask again for ten minutes while nothing runs
         with self._desk.guarded():
             assignment = self._desk.issue(trial_id)
         if assignment is not None:

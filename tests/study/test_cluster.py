@@ -57,10 +57,22 @@ def test_a_job_server_that_does_not_answer_is_one_line(
     assert line.startswith(f"error: job server {address}: must answer, got ConnectionError: ")
 
 
-def test_no_password_is_sent_to_where_all_users_would_read_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "path"), [("--home", "runs"), ("--home", "~/runs"), ("--database", "sqlite:///runs/x.db")]
+)
+def test_a_job_has_no_folder_that_a_path_could_start_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str, path: str
 ) -> None:
-    url = "postgresql+psycopg://study:hunter2@db/study"
+    code, line = refused(monkeypatch, capsys, "submit", "demo", "--address", "http://head:8265", option, path)
+    assert code == 2
+    assert line.startswith(f"error: {option}: must be an absolute path on the cluster, got ")
+    assert "runs" in line
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://study:hunter2@db/study", "postgresql://db/s?password=hunter2"])
+def test_no_password_is_sent_to_where_all_users_would_read_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
     code, line = refused(monkeypatch, capsys, "submit", "demo", "--address", "http://head:8265", "--database", url)
     assert code == 2
     assert line.startswith("error: --database: must hold no password")

@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray.tune.search import Searcher
 
 from study import cli
 from study.drive import _note_environment
+from study.runner import _Desk, _Issuer, _Stopped
 from study.store import Store
+from study.work import Stop
 from tests.study.toy_study import Toy
 
 Captured = pytest.CaptureFixture[str]
@@ -127,3 +130,47 @@ def test_a_study_does_not_begin_in_a_folder_with_trainings_of_another(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path / 'toy' / 'trials'}: must be empty where a study begins")
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"trials"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["toy", "--home", "elsewhere"], "--home: must be the folder that holds 'toy' and its checkpoints, got "),
+        (["toy", "--no-wait"], "--no-wait and --with-code: must come with --address http://HEAD:8265"),
+        (["toy", "--database", "toy.db"], "database: must be a sqlite or postgresql+psycopg URL, got: "),
+    ],
+)
+def test_a_study_goes_on_from_where_it_is_or_is_refused(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: Captured, arguments: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(toy.home)
+    database = [] if "--database" in arguments else ["--database", toy.database]
+    monkeypatch.setattr(sys, "argv", ["study", "resume", *arguments, *database])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {sentence}")
+    assert not (toy.home / "elsewhere").exists()
+
+
+def test_a_study_that_was_interrupted_goes_on_where_it_ran(capsys: Captured) -> None:
+    assert cli._ended(False, "toy", Path("/h"), None, "auto") == 130
+    assert capsys.readouterr().err == "interrupted: `study resume toy --home /h --address auto` continues it\n"
+
+
+def test_a_stop_before_the_first_question_ends_tune_at_once() -> None:
+    stop = Stop()
+    desk = _Desk(Nothing(), stop=stop, width=1, look=lambda: 1, placed=lambda _: None)
+    assert _Issuer(desk).suggest("a") == Searcher.FINISHED
+    stop("SIGINT")
+    with pytest.raises(_Stopped):
+        _Issuer(desk).suggest("b")
+
+
+class Nothing:
+    """A work without any."""
+
+    is_done = True
+
+    def next(self) -> None:
+        return None
