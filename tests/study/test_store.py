@@ -335,7 +335,12 @@ def test_a_call_is_repeated_while_the_database_is_away(monkeypatch: pytest.Monke
         call(1000, sa.exc.OperationalError)
 
 
-@pytest.mark.parametrize("bad", ["nonsense", "oracle://here/there", "sqlite:////no/such/folder/study.db"])
-def test_a_database_that_does_not_open_is_the_worlds_fault(bad: str) -> None:
-    with pytest.raises(WorldError, match="database"):
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [("nonsense", UserError), ("oracle://here/there", UserError), ("sqlite:////no/such/folder/study.db", WorldError)],
+)
+def test_a_database_that_is_none_is_a_mistake_and_one_that_does_not_open_the_worlds_fault(
+    bad: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match="database"):
         Store(bad)
