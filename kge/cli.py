@@ -18,7 +18,7 @@ from kge import console
 from kge.command_options import dataset_of, of_dataset, on_device, with_threads
 from kge.data_commands import data
 from kge.errors import KgeError, UserError, first_line
-from kge.files import write_atomically
+from kge.files import held, write_atomically
 from kge.model_commands import export_, import_, predict
 
 if TYPE_CHECKING:
@@ -73,10 +73,13 @@ def train(
         click.echo(f"continuing {directory / LAST}")
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
     try:
-        for validation in _fit(training_config, dataset, directory=directory, device=device):
-            click.echo(head + _line(validation))
-            head = ""
-            _write_curve(directory / "curve.csv", read_curve(directory / LAST))
+        with held(directory):
+            for validation in _fit(training_config, dataset, directory=directory, device=device):
+                click.echo(head + _line(validation))
+                head = ""
+                _write_curve(directory / "curve.csv", read_curve(directory / LAST))
+    except BlockingIOError:
+        raise click.UsageError(f"--directory: must be free, another training writes to {directory}") from None
     except KeyboardInterrupt:
         options = ["--directory", str(directory), *(f"--set={assignment}" for assignment in assignments)]
         options += [] if memory is None else [f"--memory={memory:g}"]

@@ -1,8 +1,9 @@
-"""Whole files or none: written beside, flushed to disk, renamed."""
+"""Whole files or none: written beside, flushed to disk, renamed. Folders that one process at a time writes to."""
 
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,3 +26,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file."""
     with replacing(path) as file:
         file.write(content)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder, made if need be; BlockingIOError while another process does. Leaves nothing of its own."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ".lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+            raise BlockingIOError  # of one that let go of it just now
+        try:
+            yield
+        finally:
+            path.unlink()
+            with suppress(OSError):  # not empty, as a rule
+                for each in made:
+                    each.rmdir()

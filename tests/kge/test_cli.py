@@ -252,6 +252,25 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
+def test_two_trainings_do_not_share_a_directory(kge: Kge, tmp_path: Path) -> None:
+    program = "import sys; from pathlib import Path; from kge.files import held\n"
+    program += "with held(Path('runs/small')): print('held', flush=True); sys.stdin.read()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, env=environment, stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        refused = kge("train", "small.yaml")
+        other.communicate("")
+    assert (refused.code, refused.err) == (
+        2,
+        f"error: --directory: must be free, another training writes to {Path('runs', 'small')}\n",
+    )
+    assert not (tmp_path / "runs").exists()
+    assert kge("train", "small.yaml").code == 0
+    assert {path.name for path in (tmp_path / "runs" / "small").iterdir()} == {"best.pt", "curve.csv", "last.pt"}
+
+
 def test_what_means_nothing_may_stand_where_it_is_the_default_and_weights_may_be_zero(kge: Kge) -> None:
     ablation = ["regularizer={name: n3, weight: 0.0}", "model.init.std=0.1", "negatives.tail=32"]
     assert kge("train", "small.yaml", *(f"--set={each}" for each in ablation)).code == 0
