@@ -11,7 +11,6 @@ import pytest
 import scipy.stats
 
 from study.comparison import beats, compare, detectable_gap, effect_size, resampled_means
-from study.errors import WorldError
 from study.ranks import reciprocal_ranks
 from tests.study import records_factory as factory
 
@@ -158,21 +157,25 @@ def test_ranks_are_read_triple_by_triple(tmp_path: Path) -> None:
     ranks = generator.integers(1, 50, size=(3, 2, 4)).astype(float)
     for replicate, both in zip(record.replicate_records, ranks, strict=True):
         write_ranks(tmp_path / str(replicate.ranks_file), both, order=generator.permutation(8))
-    scores = reciprocal_ranks(tmp_path, record.replicate_records)
-    assert list(scores) == ["complex.sce"]
+    scores, problems = reciprocal_ranks(tmp_path, record.replicate_records)
+    assert (list(scores), problems) == (["complex.sce"], {})
     assert scores["complex.sce"] == pytest.approx((1 / ranks).mean(axis=1))
 
 
-def test_ranks_of_other_triples_or_no_ranks_are_refused(tmp_path: Path) -> None:
-    record = factory.finished(models=("complex",), losses=("sce",), replicates=2)
-    first, second = (tmp_path / str(replicate.ranks_file) for replicate in record.replicate_records)
-    write_ranks(first, np.ones((2, 4)))
-    with pytest.raises(WorldError, match=r"sce-1.parquet: must be a file of ranks"):
-        reciprocal_ranks(tmp_path, record.replicate_records)
-    write_ranks(second, np.ones((2, 5)))
-    with pytest.raises(WorldError, match=r"sce-1.parquet: must rank the same triples"):
-        reciprocal_ranks(tmp_path, record.replicate_records)
-    assert reciprocal_ranks(tmp_path, ()) == {}
+def test_an_arm_with_ranks_of_other_triples_or_with_no_ranks_is_left_out(tmp_path: Path) -> None:
+    record = factory.finished(models=("complex",), losses=("sans", "sce"), replicates=2)
+    paths = [tmp_path / str(replicate.ranks_file) for replicate in record.replicate_records]
+    (spoilt,) = (path for path in paths if path.name == "complex.sce-1.parquet")
+    for path in paths:
+        if path != spoilt:
+            write_ranks(path, np.ones((2, 4)))
+    for sentence in ("must be a file of ranks", "must rank the same triples"):
+        scores, problems = reciprocal_ranks(tmp_path, record.replicate_records)
+        assert list(scores) == ["complex.sans"]
+        assert list(problems) == ["complex.sce"]
+        assert str(problems["complex.sce"]).startswith(f"{spoilt}: {sentence}")
+        write_ranks(spoilt, np.ones((2, 5)))
+    assert reciprocal_ranks(tmp_path, ()) == ({}, {})
 
 
 def write_ranks(path: Path, ranks: np.ndarray, order: np.ndarray | None = None) -> None:

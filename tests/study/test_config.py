@@ -97,7 +97,12 @@ BAD = [
         "optimizer.lr",
         "spaces.optimizer.lr: must be > 0, got -0.4",
     ),
-    ("optimizer.lr: {float", "training.type: {float", "training.type", "spaces.training.type: must be fixed: arms"),
+    (
+        "optimizer.lr: {float",
+        "training.type: {float",
+        "training.type",
+        "spaces.training.type: must stand under `fixed`: arms differ by it",
+    ),
 ]
 
 
