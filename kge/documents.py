@@ -179,9 +179,8 @@ def refuse_idle(mapping: Mapping[str, Any], config: TrainingConfig, where: Where
     actual, usual = flatten(to_mapping(config)), flatten(dataclasses.asdict(_USUAL))
     actual["training.type"] = training_type(config)
     given = flatten(mapping)
-    for path, value in given.items():
-        switch, values = MATTERS.get(path, (path, (actual.get(path),)))
-        if actual.get(switch) not in values and value != usual[path]:
+    for path, (switch, values) in MATTERS.items():
+        if path in given and given[path] != usual[path] and actual[switch] not in values:
             must = f"must be left out, or {switch} must be {' or '.join(map(str, values))}"
             raise ConfigError(f"{where(tuple(path.split('.')))}: {must}: with {actual[switch]} it means nothing")
     weights = REGULARIZER_WEIGHTS[config.regularizer.name]

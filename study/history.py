@@ -37,16 +37,7 @@ def study_record(database: str, name: str) -> StudyRecord:
 
 def ledger_of(record: StudyRecord) -> Ledger:
     """The budgets of a study as they stand."""
-    ledger = Ledger.over(
-        cards=record.spaces,
-        budget=record.budget,
-        unit=record.budget_unit,
-        generations=generations(record.arms),
-        trials=record.trials,
-    )
-    for stop in record.stops:
-        ledger.stop(stop.arm)
-    return ledger
+    return _ledger(record, record.trials, record.stops)
 
 
 def is_searched(record: StudyRecord) -> bool:
@@ -72,13 +63,17 @@ def _stops(study: Registration, trials: tuple[TrialRecord, ...]) -> Iterator[Arm
     """The arms that get no more trials: too many broke by the same bug, or there is nothing to start from."""
     of_bugs = stops(trials, limit=study.identical_errors)
     yield from of_bugs
+    yield from stranded(_ledger(study, trials, of_bugs), study.arms, trials)
+
+
+def _ledger(study: Registration | StudyRecord, trials: Iterable[TrialRecord], stopped: Iterable[ArmStop]) -> Ledger:
     turns = generations(study.arms)
     ledger = Ledger.over(
         cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=turns, trials=trials
     )
-    for stop in of_bugs:
+    for stop in stopped:
         ledger.stop(stop.arm)
-    yield from stranded(ledger, study.arms, trials)
+    return ledger
 
 
 def curves_by_trial(measurements: Iterable[Measurement]) -> Mapping[tuple[str, int], tuple[Measurement, ...]]:

@@ -232,8 +232,10 @@ def paths(model: str, loss: str) -> frozenset[str]:
 
 
 def _matters(path: str, switches: Mapping[str, Value]) -> bool:
-    switch, values = MATTERS.get(path, (path, ()))
-    return path not in MATTERS or switch not in switches or switches[switch] in values
+    if path not in MATTERS:
+        return True
+    switch, values = MATTERS[path]
+    return switch not in switches or switches[switch] in values
 
 
 def _check_path(path: str, known: Set[str], origin: str, *, section: str) -> None:

@@ -108,7 +108,7 @@ def budget_text(record: StudyRecord) -> str:
 
 
 def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
-    if record.budget_unit != "device_seconds" or record.imported_from:
+    if not _is_timed(record):
         return "all of it and no more"
     furthest = max(rows, key=lambda row: abs(row.share - 1))
     away = abs(furthest.search.device_seconds - record.budget.device_seconds)
@@ -119,13 +119,16 @@ def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
     )
 
 
+def _is_timed(record: StudyRecord) -> bool:
+    return record.budget_unit == "device_seconds" and not record.imported_from  # a table has no intervals
+
+
 def _spending(record: StudyRecord, arm: str) -> Spending:
     trials = [trial for trial in record.trials if trial.arm == arm]
     search = total(trial.charged for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
-    is_timed = record.budget_unit == "device_seconds" and not record.imported_from  # a table has no intervals
-    intervals = [Stake.of(trial).interval for trial in trials] if is_timed else []
+    intervals = [Stake.of(trial).interval for trial in trials] if _is_timed(record) else []
     tolerance = max(intervals, default=0.0)
     return Spending(
         arm=arm,

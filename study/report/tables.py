@@ -64,6 +64,7 @@ class Group:
     rows: tuple[HeadlineRow, ...]
 
 
+SIMILAR = "as similar, not as equal: how far each smooths depends on its own options"
 OBJECTIVES = {
     "p_d": (
         "p(y | x)",
@@ -79,8 +80,7 @@ OBJECTIVES = {
         "smoothed p(y | x)",
         "The optimum of these losses is a flattened distribution of the data: sce_ls mixes it with the uniform "
         "one, sans tempers it.",
-        "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
-        "depends on its own options.",
+        f"Theory supports comparing these arms with one another {SIMILAR}.",
     ),
     "weighted": (
         "p(y | x) w(y)",
@@ -95,8 +95,7 @@ OBJECTIVES = {
     "subsampled, smoothed": (
         "smoothed p(y | x) #(x, y)^-alpha",
         "The optimum of these losses is the distribution of the data with frequent triples held back, flattened.",
-        "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
-        "depends on its own options.",
+        f"Theory supports comparing these arms with one another {SIMILAR}.",
     ),
     "odds": (
         "p(y | x) / (1 - p(y | x))",
@@ -106,8 +105,7 @@ OBJECTIVES = {
     "smoothed odds": (
         "smoothed odds",
         "The optimum of these losses is a flattened form of the odds of each answer.",
-        "Theory supports comparing these arms with one another as similar, not as equal: how far each smooths "
-        "depends on its own options.",
+        f"Theory supports comparing these arms with one another {SIMILAR}.",
     ),
     "answers": (
         "seen answers alike",

@@ -7,12 +7,12 @@ https://aclanthology.org/2021.acl-long.429
 from dataclasses import dataclass
 
 from study.records import Arm
-from study.report.tables import title
+from study.report.tables import SIMILAR, title
 
 _LIMITS = {
-    "smoothed": "as similar, not as equal: how far each smooths depends on its own options",
-    "smoothed odds": "as similar, not as equal: how far each smooths depends on its own options",
-    "subsampled, smoothed": "as similar, not as equal: how far each smooths depends on its own options",
+    "smoothed": SIMILAR,
+    "smoothed odds": SIMILAR,
+    "subsampled, smoothed": SIMILAR,
     "weighted": "where both have the same weights",
     "subsampled": "where both have the same alpha",
     "order": "as far as the order of answers goes: neither optimum is a distribution",
