@@ -4,6 +4,7 @@ A replicate's file has a row per query; the two queries of a triple depend on ea
 counts once, with the mean of both. The triples of all files are brought into one order.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,23 @@ def reciprocal_ranks(
 ) -> tuple[Mapping[str, NDArray[np.float64]], Mapping[str, WorldError]]:
     """For each arm a row a tested replicate, by index, and a column a test triple; or why one of its files is none."""
     tested = sorted((each for each in replicates if each.ranks_file), key=lambda each: (each.arm, each.index))
-    rows: dict[str, list[NDArray[np.float64]]] = {}
-    first: NDArray[np.int64] | None = None
     problems: dict[str, WorldError] = {}
+    found: list[tuple[str, Path, bytes, NDArray[np.float64]]] = []
     for replicate in tested:
         path = folder / str(replicate.ranks_file)
         try:
             triples, scores = _read(path)
         except WorldError as error:
             problems.setdefault(replicate.arm, error)
-            continue
-        first = triples if first is None else first
-        if not np.array_equal(triples, first):
-            other = WorldError(f"{path}: must rank the same triples as the other replicates")
-            problems.setdefault(replicate.arm, other)
-        rows.setdefault(replicate.arm, []).append(scores)
+        else:
+            found.append((replicate.arm, path, triples.tobytes(), scores))
+    counts = Counter(ranked for _, _, ranked, _ in found)
+    common = max(counts, key=counts.__getitem__, default=b"")
+    rows: dict[str, list[NDArray[np.float64]]] = {}
+    for arm, path, ranked, scores in found:
+        if ranked != common:
+            problems.setdefault(arm, WorldError(f"{path}: must rank the same triples as most of the replicates"))
+        rows.setdefault(arm, []).append(scores)
     return {arm: np.stack(scores) for arm, scores in rows.items() if arm not in problems}, problems
 
 

@@ -162,18 +162,21 @@ def test_ranks_are_read_triple_by_triple(tmp_path: Path) -> None:
     assert scores["complex.sce"] == pytest.approx((1 / ranks).mean(axis=1))
 
 
-def test_an_arm_with_ranks_of_other_triples_or_with_no_ranks_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("arm", "other", "index"), [("sans", "sce", 0), ("sce", "sans", 1)])
+def test_an_arm_with_ranks_of_other_triples_or_with_no_ranks_is_left_out(
+    tmp_path: Path, arm: str, other: str, index: int
+) -> None:
     record = factory.finished(models=("complex",), losses=("sans", "sce"), replicates=2)
     paths = [tmp_path / str(replicate.ranks_file) for replicate in record.replicate_records]
-    (spoilt,) = (path for path in paths if path.name == "complex.sce-1.parquet")
+    (spoilt,) = (path for path in paths if path.name == f"complex.{arm}-{index}.parquet")
     for path in paths:
         if path != spoilt:
             write_ranks(path, np.ones((2, 4)))
     for sentence in ("must be a file of ranks", "must rank the same triples"):
         scores, problems = reciprocal_ranks(tmp_path, record.replicate_records)
-        assert list(scores) == ["complex.sans"]
-        assert list(problems) == ["complex.sce"]
-        assert str(problems["complex.sce"]).startswith(f"{spoilt}: {sentence}")
+        assert list(scores) == [f"complex.{other}"]
+        assert list(problems) == [f"complex.{arm}"]
+        assert str(problems[f"complex.{arm}"]).startswith(f"{spoilt}: {sentence}")
         write_ranks(spoilt, np.ones((2, 5)))
     assert reciprocal_ranks(tmp_path, ()) == ({}, {})
 
