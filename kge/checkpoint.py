@@ -71,6 +71,8 @@ def save(path: Path, content: Mapping[str, Any], config: TrainingConfig) -> None
 
 def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     """Read a checkpoint to the CPU; CheckpointError when it is missing, damaged or of another configuration."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: must be a checkpoint such as {path / 'best.pt'}, got a folder")
     if not path.is_file():
         raise CheckpointError(f"{path}: must be a checkpoint, but it does not exist")
     content = _read(path)

@@ -17,7 +17,7 @@ from kge import checkpoint
 from kge.building import build_model
 from kge.config import TrainingConfig
 from kge.data import Dataset
-from kge.errors import CheckpointError
+from kge.errors import CheckpointError, first_line
 from kge.evaluation import rank
 from kge.filters import filter_from
 from kge.metrics import metrics
@@ -140,7 +140,10 @@ def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[Ab
     content = checkpoint.load(path)
     checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
     config = checkpoint.config_of(content)
-    model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+    try:
+        model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+    except (KeyError, TypeError, ValueError) as error:  # a model, or an option of one, that is not known here
+        raise CheckpointError(f"{path}: must be of this version or an older one, got {first_line(error)}") from None
     model.load_state_dict(content["model"] if "model" in content else content["training"]["model"])
     return model.to(device).eval(), config
 

@@ -99,6 +99,7 @@ def softmax_cross_entropy(
     """
     assert (row is None) == (share is None)
     dtype = torch.bfloat16 if bfloat16 else query.dtype
+    smoothing = smoothing if len(candidates) > 1 else 0.0  # a single entity has no others to smooth over
     spread = smoothing / max(1, len(candidates) - 1)
     kept = 1 - smoothing - spread
     rows, table = query.to(dtype), candidates.to(dtype)

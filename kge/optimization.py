@@ -79,7 +79,7 @@ class Schedule:
         self._max_epochs = max_epochs
         self._stable = config.stable_epochs(max_epochs)
         self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="max", factor=config.factor, patience=config.patience, threshold=config.threshold
+            optimizer, mode="max", factor=config.factor, patience=config.patience, threshold=config.threshold, eps=0.0
         )
 
     @property

@@ -9,10 +9,12 @@ A trial reserves its worth before it starts and settles for what it used:
     epochs           max(cost, what it was given)             the most epochs that its space can give
     device_seconds   max(cost + interval, the arm's longest)  the arm's longest trial so far
 
-where an interval is the longest time between two validations of any trial of the arm so far. Before an
-arm has any, a trial's worth is all of its budget. In epochs, what trials of an arm reserved and did not use when
-they ended is kept for the trials that it starts next, so no commitment ever falls: an arm starts while it has the
-smallest, and is therefore never ahead of another by more than one trial's worth.
+where an interval is the longest time between two validations of any trial of the arm so far; while nothing of
+it was measured, the longest that a trial took without (what failed allocations take says nothing of how long a
+validation is waited for). Before an arm has any, a trial's worth is all of its budget. In epochs, what trials of
+an arm reserved and did not use when they ended is kept for the trials that it starts next, so no commitment ever
+falls: an arm starts while it has the smallest, and is therefore never ahead of another by more than one trial's
+worth.
 
 An arm is open while a trial's worth remains, or when nothing of it runs and anything does. So at most one
 trial at a time gets less than its worth, and budgets are used up: in epochs to the last one, because a trial
@@ -47,7 +49,8 @@ class Stake:
     running: bool = True
     cost: Cost = field(default_factory=lambda: Cost(trials=1))  # charged so far
     epochs: int = 0  # given when it started
-    interval: float = 0.0  # its longest time without a measurement, in device-seconds
+    interval: float = 0.0  # its longest time up to a measurement, in device-seconds
+    unmeasured: float = 0.0  # what it took without any, in device-seconds
 
     @classmethod
     def all_of(cls, trial: TrialRecord) -> Iterator["Stake"]:
@@ -71,12 +74,24 @@ class Stake:
             running=not trial.state.is_final,
             cost=trial.cost,
             epochs=trial.epochs,
-            interval=max(trial.cost.device_seconds - sum(intervals), *intervals, 0.0),
+            interval=max(intervals, default=0.0),
+            unmeasured=max(0.0, trial.cost.device_seconds - sum(intervals)),
         )
 
     def charged(self, cost: Cost) -> "Stake":
-        """The stake after another interval."""
+        """The stake after another measurement."""
         return replace(self, cost=self.cost + cost, interval=max(self.interval, cost.device_seconds))
+
+    def charged_unmeasured(self, cost: Cost) -> "Stake":
+        """The stake with what it took beyond its measurements."""
+        return replace(self, cost=self.cost + cost, unmeasured=self.unmeasured + cost.device_seconds)
+
+
+def longest_interval(stakes: Iterable[Stake]) -> float:
+    """The longest time up to a measurement, in device-seconds; where nothing was measured, the longest without."""
+    stakes = tuple(stakes)
+    measured = max((stake.interval for stake in stakes), default=0.0)
+    return measured or max((stake.unmeasured for stake in stakes), default=0.0)
 
 
 def amount(cost: Cost, unit: str) -> float:
@@ -109,9 +124,14 @@ class _Account:
     kept: float = 0.0  # epochs
     ended: set[int] = field(default_factory=set)
     settled: Cost = field(default_factory=Cost)
-    interval: float = 0.0
+    measured: float = 0.0  # the longest interval
+    unmeasured: float = 0.0  # the longest time without a measurement
     longest: float = 0.0  # trial, in device-seconds
     stopped: bool = False
+
+    @property
+    def interval(self) -> float:
+        return self.measured or self.unmeasured
 
 
 class Ledger:
@@ -169,7 +189,8 @@ class Ledger:
         account = self._accounts[stake.arm]
         if stake.trial in account.ended:
             return
-        account.interval = max(account.interval, stake.interval)
+        account.measured = max(account.measured, stake.interval)
+        account.unmeasured = max(account.unmeasured, stake.unmeasured)
         account.longest = max(account.longest, stake.cost.device_seconds)
         self._keep(account, account.running.pop(stake.trial, None), stake)
         if stake.running:

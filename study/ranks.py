@@ -18,6 +18,7 @@ from study.errors import WorldError
 from study.records import ReplicateRecord
 
 _TRIPLE = ("head", "relation", "tail")
+_SIDES = ("head", "tail")  # of the queries of a triple
 
 
 def reciprocal_ranks(
@@ -55,8 +56,9 @@ def read_columns(path: Path, columns: Iterable[str]) -> Mapping[str, NDArray[Any
 
 
 def _read(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The distinct triples, in order, and the mean reciprocal rank of each over its queries."""
+    """The triples, in order, as often as the split has them, and the mean reciprocal rank of each over its queries."""
     table = read_columns(path, (*_TRIPLE, "realistic"))
     triples, places = np.unique(np.stack([table[name] for name in _TRIPLE]), axis=1, return_inverse=True)
     counts = np.bincount(places)
-    return triples, np.bincount(places, weights=1 / table["realistic"]) / counts
+    scores, times = np.bincount(places, weights=1 / table["realistic"]) / counts, counts // len(_SIDES)
+    return np.repeat(triples, times, axis=1), np.repeat(scores, times)

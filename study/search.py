@@ -290,7 +290,7 @@ class SearchWork:
         trial = self._arms[arm].trials[number]
         failed = trial.state is TrialState.FAIL
         unmeasured = self._log.unmeasured(arm, number, failed=failed, measured=trial.measured.cost)
-        return replace(trial.measured.charged(unmeasured), running=not trial.state.is_final)
+        return replace(trial.measured.charged_unmeasured(unmeasured), running=not trial.state.is_final)
 
     def _cut(self, arm: str, number: int, epoch: int) -> Outcome | None:
         """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself."""

@@ -14,8 +14,8 @@ with the same objective may be compared; others answer different questions.
     subsampled       p(y|x) #(x,y)^-alpha, normalised                        ns with subsampling base or freq
     subsampled, smoothed    the same, flattened                              sans, tans with subsampling base or freq
     odds             p(y|x) / (1 - p(y|x)), normalised                       bce and ns over all entities
-    smoothed odds    between the odds and their root                         sans over all entities
-    answers          the same for all seen answers, nothing for others       bce over the rows of k_vs_all
+    smoothed odds    the odds, flattened                                     sans and smoothed bce over all entities
+    answers          the same for all seen answers, the same for all others  bce over the rows of k_vs_all
     order            none: answers above the others by a margin              margin_ranking
 """
 

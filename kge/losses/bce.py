@@ -6,7 +6,8 @@
     k_vs_all     l_j = 1 for all answers of the query  sigmoid(s + margin) reaches l_j: the same for all answers
 
 Dettmers et al. (ConvE), AAAI 2018. `smoothing` s > 0 takes (1 - s) l_j + 1 / E as labels, as that paper does
-(below s = 1 / E the label of an answer would exceed 1, and the loss have no minimum).
+(below s = 1 / E the label of an answer would exceed 1, and the loss have no minimum). The optimum is then
+sigmoid(s + margin) = (1 - s) p_d(y|x) + 1 / E or (1 - s) l_j + 1 / E.
 The labels are never made: what they add to sum_j softplus(s_j + margin) is linear in the scores of the answers
 and in their total.
 """
@@ -19,14 +20,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from kge.config import require
-from kge.losses.base import AbstractBlockLoss, Answers, Rows, answer_sum
+from kge.losses.base import AbstractBlockLoss, Answers, Objective, Rows, answer_sum
 
 
 @final
 class BCE(AbstractBlockLoss):
     """Binary cross-entropy; `margin` shifts all scores, `smoothing` softens the labels."""
 
-    objective = "odds"
+    objective: Objective = "odds"
     objectives = MappingProxyType({"k_vs_all": "answers"})
     query_weight = "equal"
 
@@ -34,6 +35,8 @@ class BCE(AbstractBlockLoss):
         require(0 <= smoothing < 1, "loss.smoothing", "in [0, 1)", smoothing)
         self.margin = margin
         self.smoothing = smoothing
+        if smoothing:
+            self.objective = "smoothed odds"
 
     def rows(self, scores: Float[Tensor, "B E"], target: Int[Tensor, " B"]) -> Rows:
         shifted = scores + self.margin

@@ -44,4 +44,4 @@ class NS(AbstractLogisticLoss):
         noise = -weighted_sum(logsigmoid(-(negative + self.margin)), weight)
         if self.normalize == "sum":
             return true, noise
-        return true / 2, noise / (2 * negative.shape[1])
+        return true / 2, noise / (2 * max(1, negative.shape[1]))

@@ -111,6 +111,8 @@ def _problem(arm: ArmRecord, ranks: Ranks) -> str:
         return f"{name}: the ranks of its test triples are not here, or cannot be read."
     if len(ranks[name]) != tested or len(mrr) != tested:
         return f"{name}: ranks of {len(ranks[name])} seeds are here, {tested} were tested."
+    if ranks[name].shape[1] < 2:
+        return f"{name}: one test triple; how far triples differ is known from two on."
     if np.any(np.abs(ranks[name].mean(axis=1) - np.array(mrr)) > _STRANGE):
         return f"{name}: the ranks that are here do not give the test MRR that was recorded."
     return ""

@@ -2,9 +2,9 @@
 
 A comparison stands when every arm ended its search having spent the declared budget, neither less
 nor more. Trials and epochs are counted exactly. Seconds are known only after they were spent, so an arm may
-end within one of its own validation intervals of a budget of device-seconds; in another tool's table, which
-knows none, they must be equal. Units other than the declared
-one are shown and never decide.
+end within one of its own validation intervals of a budget of device-seconds, where that is no more than 5 % of it;
+in another tool's table, which knows none, they must be equal. Units other than the declared one are shown and never
+decide.
 """
 
 from collections.abc import Iterable
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from study import stats
-from study.budget import UNITS, Stake, amount
+from study.budget import UNITS, Stake, amount, longest_interval
 from study.pretraining import start_text, starts_elsewhere
 from study.records import Cost, StudyRecord, TrialState
 from study.report import text
 
 UNIT_NAMES = {"trials": "trials", "epochs": "epochs", "device_seconds": "device-seconds"}
 
+COARSE = 0.05  # of the budget: arms that end further from it were not tuned equally, however long an interval is
 _ROUNDING = 1e-9  # of the budget: sums of seconds
 _NAMED = 4  # the sentence names this many arms and counts more; the list under it names them all
 
@@ -42,7 +43,7 @@ class Spending:
     start: str  # what its trainings start from, and what that was charged; empty where they start anew
     replication: Cost
     share: float  # of the declared budget
-    tolerance: float  # how far from its budget it may end, in the declared unit
+    interval: float  # its longest time up to a validation, in device-seconds, where these are the budget
     completion: Completion
 
 
@@ -128,20 +129,19 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
     search = total(trial.charged for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
-    intervals = [Stake.of(trial).interval for trial in trials] if _is_timed(record) else []
-    tolerance = max(intervals, default=0.0)
+    interval = longest_interval(Stake.of(trial) for trial in trials) if _is_timed(record) else 0.0
     return Spending(
         arm=arm,
         search=search,
         start=_start(record, arm),
         replication=total(replicate.cost for replicate in record.replicate_records if replicate.arm == arm),
         share=spent / budget if budget else 1 + spent,  # of no budget at all, nothing spent is the whole
-        tolerance=tolerance,
+        interval=interval,
         completion=_completion(
             running=any(trial.state is TrialState.RUNNING for trial in trials),
             stopped=any(stop.arm == arm for stop in record.stops),
             excess=spent - budget,
-            tolerance=tolerance + _ROUNDING * budget,
+            tolerance=min(interval, COARSE * budget) + _ROUNDING * budget,
         ),
     )
 

@@ -135,5 +135,5 @@ def _commands(record: StudyRecord) -> str:
     lines.append("make setup")
     if hashlib.sha256(record.spec.encode()).hexdigest() == record.spec_sha256:
         lines.append(f"sha256sum {file}   # {record.spec_sha256}")
-    lines += [f".venv/bin/study run {file}", f".venv/bin/study report {name}"]
+    lines += [f".venv/bin/study run {file} --name {name}", f".venv/bin/study report {name}"]
     return "\n".join(lines)

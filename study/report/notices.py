@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from study.records import StudyRecord
 from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
-from study.report.fairness import Spending, budget_text
+from study.report.fairness import COARSE, Spending, budget_text
 from study.report.lookup import ArmRecord
 from study.report.pruning import RungRow
 from study.report.seal import SealRow
 from study.report.spaces import CardRow
 
 _NAMED = 4  # a sentence names this many and counts more
-_COARSE = 0.05  # of the budget
 _RANK_ALARM = 0.001  # optimistic minus pessimistic MRR: more says that many scores tie
 
 
@@ -135,12 +134,13 @@ def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Noti
 
 
 def _intervals(record: StudyRecord, spendings: tuple[Spending, ...]) -> Iterator[Notice]:
-    """Whatever ends within one interval counts as equal, so intervals must be short."""
-    coarse = [row for row in spendings if row.tolerance > _COARSE * record.budget.device_seconds > 0]
+    """Where an arm ends is known to within one interval, so intervals must be short."""
+    coarse = [row for row in spendings if row.interval > COARSE * record.budget.device_seconds > 0]
     if coarse:
-        share = text.percent(max(row.tolerance for row in coarse) / record.budget.device_seconds)
+        share = text.percent(max(row.interval for row in coarse) / record.budget.device_seconds)
         what = (
-            f"A validation interval takes up to {share} of the budget, and device-seconds are equal only to within it"
+            f"A validation interval takes up to {share} of the budget, and arms that end more than"
+            f" {text.percent(COARSE)} away from it are not compared"
         )
         yield Notice(sentence=f"{what}: {_some([row.arm for row in coarse], spendings, 'arms')}.", section="budget")
 

@@ -172,7 +172,9 @@ def _row(arm: ArmRecord, planned: int) -> HeadlineRow:
     model, loss = labels(arm)
     test = metric(arm.tested, "mrr")
     summary = stats.summarize(test)
-    valid = stats.mean([r.valid_mrr for r in arm.replicates if r.valid_mrr is not None])
+    valid = stats.mean(
+        [r.valid_mrr for r in arm.replicates if r.state is TrialState.COMPLETE and r.valid_mrr is not None]
+    )
     return HeadlineRow(
         arm=arm.arm.name,
         model=model,

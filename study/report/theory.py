@@ -36,9 +36,11 @@ def support(first: Arm, second: Arm) -> Support:
             sentence=f"not supported: {first.loss} aims at {aims[0]}, {second.loss} at {aims[1]}, so the difference is"
             " one of objective as much as of anything else",
         )
-    if first.loss == second.loss:
-        what = f"both arms have the loss {first.loss}, so the difference is not one of objective"
-        return Support(supported=True, sentence=f"supported: {what}")
     limit = _LIMITS.get(first.objective)
+    if first.loss == second.loss:
+        what = f"both arms have the loss {first.loss}"
+        if limit is None:
+            return Support(supported=True, sentence=f"supported: {what}, so the difference is not one of objective")
+        return Support(supported=True, sentence=f"supported where both have its options alike: {what}")
     losses = f"{first.loss} and {second.loss} aim at {aims[0]}"
     return Support(supported=True, sentence=f"supported {limit}" if limit else f"supported: {losses}")

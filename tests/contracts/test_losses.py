@@ -370,6 +370,12 @@ def test_against_all_every_other_entity_is_a_negative(name: str) -> None:
             assert rows[row].item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_against_all_of_a_single_entity_has_no_negatives() -> None:
+    scores = torch.tensor([[0.7]], dtype=torch.float64)
+    rows = AgainstAll(NS(normalize="mean")).rows(scores, torch.tensor([0]))
+    torch.testing.assert_close(rows, -torch.nn.functional.logsigmoid(scores[:, 0]) / 2)
+
+
 def test_ns_against_all_is_binary_cross_entropy() -> None:
     scores, target = _draw(B, K), torch.tensor([0, 4, 2, 2])
     against_all = AgainstAll(NS(margin=1.5)).rows(scores, target)

@@ -91,10 +91,14 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     _refused(tmp_path / "x.pt", (tmp_path / "x.pt").read_bytes())
 
 
-@pytest.mark.parametrize("name", ["missing.pt", "."])
-def test_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"must be a checkpoint, but it does not exist$"):
-        checkpoint.load(tmp_path / name)
+        checkpoint.load(tmp_path / "missing.pt")
+
+
+def test_a_folder_is_refused_by_the_name_of_what_may_be_in_it(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"must be a checkpoint such as .*/best\.pt, got a folder$"):
+        checkpoint.load(tmp_path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_trace(tmp_path: Path) -> None:

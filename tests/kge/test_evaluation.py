@@ -179,6 +179,15 @@ def test_a_score_that_is_not_finite_is_divergence(value: float, reciprocal: bool
         rank(model, GRAPH.valid, filter_from(GRAPH, ("train", "valid")), block_size=4)
 
 
+def test_scores_whose_sum_alone_is_too_large_are_ranked() -> None:
+    scores = _scores(reciprocal=False)
+    huge = graphs.free_scores(scores / scores.abs().max() * 3e38 / 4 + 2e38)
+    known = filter_from(GRAPH, ("train", "valid"))
+    found, plain = (rank(model, GRAPH.valid, known, block_size=4) for model in (huge, graphs.free_scores(scores)))
+    for mine, expected in zip(found, plain, strict=True):
+        torch.testing.assert_close(mine.realistic, expected.realistic)
+
+
 def test_ranking_uses_no_dropout_and_gives_the_mode_back() -> None:
     config = graphs.config({"model.dropout.entity": 0.9}).model
     known = filter_from(GRAPH, ("train", "valid"))

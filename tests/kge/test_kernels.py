@@ -66,6 +66,13 @@ def test_fused_equals_naive(dtype: torch.dtype, smoothing: float, weighted: bool
         torch.testing.assert_close(mine, twin, rtol=tolerance, atol=tolerance)
 
 
+def test_a_single_entity_has_no_others_to_smooth_over() -> None:
+    query, candidates = torch.randn(2, D, dtype=torch.float64), torch.randn(1, D, dtype=torch.float64)
+    fused = _fused(query, candidates, torch.zeros(2, dtype=torch.int64), None, smoothing=0.3)
+    for mine in fused:
+        torch.testing.assert_close(mine, torch.zeros_like(mine), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_bfloat16_is_near_and_keeps_float32_gradients(smoothing: float, weighted: bool) -> None:

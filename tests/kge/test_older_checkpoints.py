@@ -14,7 +14,7 @@ from kge import checkpoint, cli
 from kge.config import restore
 from kge.data import SPLITS
 from kge.errors import CheckpointError
-from kge.fitting import LAST, fit
+from kge.fitting import LAST, fit, load_model
 from tests.kge import graphs
 
 GRAPH = graphs.ring()
@@ -90,6 +90,17 @@ def test_a_key_of_a_later_version_is_refused(tmp_path: Path) -> None:
     _rewrite(tmp_path / LAST, lambda mapping: mapping["optimizer"].update(lookahead=5))
     with pytest.raises(CheckpointError, match=r"last\.pt: must be of this version or an older one, got .*'lookahead'"):
         checkpoint.load(tmp_path / LAST, config=graphs.config())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"name": "later"}, "'later'"), ({"options": {"lookahead": 5}}, ".*unexpected keyword argument 'lookahead'")],
+)
+def test_a_model_of_a_later_version_is_refused(change: dict[str, object], said: str, tmp_path: Path) -> None:
+    list(fit(graphs.config(), GRAPH, directory=tmp_path))
+    _rewrite(tmp_path / LAST, lambda mapping: mapping["model"].update(change))
+    with pytest.raises(CheckpointError, match=rf"last\.pt: must be of this version or an older one, got {said}$"):
+        load_model(tmp_path / LAST, GRAPH)
 
 
 def test_the_end_of_a_cosine_is_part_of_the_configuration(tmp_path: Path) -> None:

@@ -160,6 +160,11 @@ def test_a_plateau_counts_from_the_end_of_the_warm_up() -> None:
     assert rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.05, 0.025, 0.0125])
 
 
+def test_a_plateau_lowers_small_rates_too() -> None:
+    rates = _validated_rates(ScheduleConfig(name="plateau", patience=0, factor=0.5), epochs=40, max_epochs=40)
+    assert rates[-1] == pytest.approx(0.1 * 0.5**39)
+
+
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 @pytest.mark.parametrize("name", ["none", "plateau"])
 def test_a_cooldown_falls_in_a_line_over_the_last_epochs(name: Literal["none", "plateau"], factor: float) -> None:

@@ -134,6 +134,15 @@ def test_binary_cross_entropy_over_all_reaches_the_odds(rule: AbstractBlockLoss,
     assert _variation(scores, _p_d()) > 0.1
 
 
+def test_binary_cross_entropy_of_softened_labels_reaches_the_odds_of_the_softened_distribution() -> None:
+    rule = LOSSES["bce"](smoothing=0.3)  # type: ignore[call-arg]
+    softened = 0.7 * _p_d() + 1 / Y
+    scores = _minimise(_over_all(rule))
+    torch.testing.assert_close(torch.sigmoid(scores), softened, rtol=0, atol=1e-6)
+    assert _variation(scores, _normalised(_p_d() / (1 - _p_d()))) > 0.1
+    assert (rule.objective_with("one_vs_all"), rule.objective_with("k_vs_all")) == ("smoothed odds", "answers")
+
+
 def test_sans_over_all_lies_between_the_odds_and_their_root() -> None:
     scores = _descend(_over_all(AgainstAll(SANS())), steps=1500)
     raised = scores.exp()

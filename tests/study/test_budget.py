@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from study.budget import Ledger, Stake, amount, in_time
+from study.budget import Ledger, Stake, amount, in_time, longest_interval
 from study.records import Cost, Dimension, SpaceCard
 from tests.study import records_factory
 
@@ -87,11 +88,13 @@ class Machine:
         self.put(replace(self.stakes[key], running=False))
 
     def fail(self, key: Key, epochs: int, seconds: float) -> None:
-        """As `finish`, with a charge that no validation carries; a trial that lasted is not charged for its end."""
-        if self.stakes[key].cost.epochs and epochs % 2:
-            self.put(replace(self.stakes[key], running=False))
-        else:
-            self.finish(key, epochs, seconds)
+        """A charge that no validation carries, and the end; a trial that lasted is not charged for its end."""
+        stake = self.stakes[key]
+        if not stake.cost.epochs or not epochs % 2:
+            epochs = min(epochs, stake.epochs - stake.cost.epochs)
+            self.surprise[key[0]] += max(0.0, seconds - self.known[key])
+            stake = stake.charged_unmeasured(Cost(epochs=epochs, device_seconds=seconds))
+        self.put(replace(stake, running=False))
 
     def put(self, stake: Stake) -> None:
         key = (stake.arm, stake.trial)
@@ -100,12 +103,17 @@ class Machine:
         self.spans[key] = started, ended if stake.running or ended is not None else self.clock
         self.stakes[key] = stake
         self.ledger.put(stake)
+        for each in self.running:  # the first measurement of an arm may be shorter than what went unmeasured before
+            self.known[each] = min(self.known.get(each, inf), self.longest(each[0]))
 
     def spent(self, arm: str) -> float:
         return amount(self.ledger.spent(arm), self.unit)
 
     def longest(self, arm: str) -> float:
-        return max((stake.interval for (name, _), stake in self.stakes.items() if name == arm), default=0.0)
+        return longest_interval(self.stakes_of(arm))
+
+    def stakes_of(self, arm: str) -> list[Stake]:
+        return [stake for (name, _), stake in self.stakes.items() if name == arm]
 
 
 UNITS = st.one_of(
@@ -134,13 +142,15 @@ def test_no_interleaving_overshoots(
 
 
 @given(budget=st.integers(1, 60), actions=ACTIONS)
-def test_one_trial_at_a_time_overshoots_by_less_than_an_interval(
+def test_one_trial_at_a_time_overshoots_by_less_than_an_interval_or_a_failure(
     budget: int, actions: list[tuple[str, int, float]]
 ) -> None:
     machine = Machine("device_seconds", budget, width=1)
     for action in actions:
         machine.do(*action)
-        assert all(machine.spent(arm) < budget + (machine.longest(arm) or 1) for arm in ARMS)
+        for arm in ARMS:
+            stretches = [stretch for stake in machine.stakes_of(arm) for stretch in (stake.interval, stake.unmeasured)]
+            assert machine.spent(arm) < budget + (max(stretches, default=0) or 1)
 
 
 @given(declared=UNITS, width=st.integers(1, 5), actions=ACTIONS)
@@ -254,9 +264,30 @@ def test_the_stake_of_a_record_is_the_stake_of_its_events() -> None:
     stake = Stake(arm="complex.sce", trial=0, epochs=4)
     for each in curve:
         stake = stake.charged(Cost(epochs=each.epochs, device_seconds=each.device_seconds))
-    stake = stake.charged(Cost(epochs=2, device_seconds=5.5))
+    stake = stake.charged_unmeasured(Cost(epochs=2, device_seconds=5.5))
     assert Stake.of(record) == replace(stake, running=False)
-    assert stake.interval == 5.5
+    assert (stake.interval, stake.unmeasured) == (1.0, 5.5)
+
+
+def test_what_failed_allocations_take_is_charged_and_is_no_interval() -> None:
+    ledger = Ledger(arms=["a"], budget=Cost(device_seconds=3600), unit="device_seconds")
+    failed = Stake(arm="a", trial=0).charged_unmeasured(Cost(device_seconds=1200))
+    ledger.put(replace(failed, running=False))
+    assert ledger.is_open("a")
+    running = Stake(arm="a", trial=1)
+    while ledger.lets_go_on("a"):
+        running = running.charged(Cost(device_seconds=10))
+        ledger.put(running)
+    assert ledger.spent("a").device_seconds == 3600
+
+
+def test_where_nothing_was_measured_the_longest_without_stands_for_an_interval() -> None:
+    ledger = Ledger(arms=["a"], budget=Cost(device_seconds=10), unit="device_seconds")
+    for number in range(3):
+        assert ledger.is_open("a")
+        failed = Stake(arm="a", trial=number).charged_unmeasured(Cost(device_seconds=3))
+        ledger.put(replace(failed, running=False))
+    assert not ledger.is_open("a"), "one second remains, a trial takes three"
 
 
 def test_parity_is_the_largest_over_the_smallest_spending() -> None:

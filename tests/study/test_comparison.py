@@ -1,6 +1,6 @@
 """Arm against arm: known answers, and simulated studies in which nothing or something is to be found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 
@@ -162,6 +162,15 @@ def test_ranks_are_read_triple_by_triple(tmp_path: Path) -> None:
     assert scores["complex.sce"] == pytest.approx((1 / ranks).mean(axis=1))
 
 
+def test_a_triple_counts_as_often_as_the_split_has_it(tmp_path: Path) -> None:
+    record = factory.finished(models=("complex",), losses=("sce",), replicates=2)
+    ranks = np.array([[1.0, 2.0, 4.0, 4.0], [1.0, 2.0, 8.0, 8.0]])
+    for replicate in record.replicate_records:
+        write_ranks(tmp_path / str(replicate.ranks_file), ranks, ids=[0, 1, 2, 2])
+    scores, _ = reciprocal_ranks(tmp_path, record.replicate_records)
+    assert scores["complex.sce"] == pytest.approx(np.tile((1 / ranks).mean(axis=0), (2, 1)))
+
+
 @pytest.mark.parametrize(("arm", "other", "index"), [("sans", "sce", 0), ("sce", "sans", 1)])
 def test_an_arm_with_ranks_of_other_triples_or_with_no_ranks_is_left_out(
     tmp_path: Path, arm: str, other: str, index: int
@@ -181,9 +190,11 @@ def test_an_arm_with_ranks_of_other_triples_or_with_no_ranks_is_left_out(
     assert reciprocal_ranks(tmp_path, ()) == ({}, {})
 
 
-def write_ranks(path: Path, ranks: np.ndarray, order: np.ndarray | None = None) -> None:
+def write_ranks(
+    path: Path, ranks: np.ndarray, order: np.ndarray | None = None, ids: Sequence[int] | None = None
+) -> None:
     """A file of ranks (side, triple) of triples (i, 0, i + 1), its rows in this order."""
-    ids = np.tile(np.arange(ranks.shape[1]), 2)
+    ids = np.tile(np.arange(ranks.shape[1]) if ids is None else ids, 2)
     sides = np.repeat(["head", "tail"], ranks.shape[1])
     table = pa.table({"head": ids, "relation": 0 * ids, "tail": ids + 1, "side": sides, "realistic": ranks.ravel()})
     path.parent.mkdir(exist_ok=True)

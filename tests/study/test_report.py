@@ -223,7 +223,8 @@ def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRec
     )
     coarse = page(seconds_record(10.4, 9.5, 10.0, 9.9, interval=0.6)).find("ul", id="notices")[0].text
     assert (
-        "A validation interval takes up to 6 % of the budget, and device-seconds are equal only to within it" in coarse
+        "A validation interval takes up to 6 % of the budget, and arms that end more than 5 % away from it are not"
+        " compared: " in coarse
     )
     node = verdict(page(seconds_record(10.4, 9.4, 10.0, 9.9, interval=0.5)))
     assert [item.text for item in node.find("li")] == ["complex.sans fell short: 9.4 of 10 device-seconds (94 %)"]
@@ -231,15 +232,30 @@ def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRec
     assert [item.text for item in node.find("li")] == ["transe.sans overspent: 10.6 of 10 device-seconds (106 %)"]
 
 
-def test_an_interval_is_that_of_its_own_arm_and_counts_what_was_never_measured(
+def test_an_interval_is_that_of_its_own_arm(page: Callable[[StudyRecord], Node]) -> None:
+    record = seconds_record(10.0, 9.6, 10.0, 10.0, interval=0.3)
+    assert "withheld" in verdict(page(record)).text
+    coarser = replace(record.trials[1], curve=record.trials[1].curve[1::2])
+    coarser = replace(coarser, curve=tuple(replace(each, device_seconds=0.6) for each in coarser.curve))
+    trials = (record.trials[0], coarser, *record.trials[2:])
+    assert verdict(page(replace(record, trials=trials))).text.startswith("Fair")
+
+
+def test_what_went_unmeasured_is_an_interval_only_where_nothing_was_measured(
     page: Callable[[StudyRecord], Node],
 ) -> None:
-    record = seconds_record(10.0, 9.0, 10.0, 10.0, interval=0.5)
-    assert "withheld" in verdict(page(record)).text
-    short = record.trials[1]
-    unmeasured = replace(short, curve=short.curve[:16])  # a last second that ended in no validation
-    trials = (record.trials[0], unmeasured, *record.trials[2:])
-    assert verdict(page(replace(record, trials=trials))).text.startswith("Fair")
+    record = seconds_record(10.0, 9.6, 10.0, 10.0, interval=0.3)
+    for kept, said in ((28, "Comparison withheld"), (0, "Fair")):
+        short = replace(record.trials[1], curve=record.trials[1].curve[:kept])
+        trials = (record.trials[0], short, *record.trials[2:])
+        assert verdict(page(replace(record, trials=trials))).text.strip().startswith(said)
+
+
+def test_however_long_an_interval_is_an_arm_that_ended_far_from_its_budget_is_not_compared(
+    page: Callable[[StudyRecord], Node],
+) -> None:
+    node = verdict(page(seconds_record(10.0, 9.0, 10.0, 10.0, interval=2.0)))
+    assert [item.text for item in node.find("li")] == ["complex.sans fell short: 9.0 of 10 device-seconds (90 %)"]
 
 
 # ---- arms that were stopped
@@ -599,7 +615,7 @@ def test_passport_environment_and_commands(page: Callable[[StudyRecord], Node]) 
         "git checkout 0123abc\n"
         "make setup\n"
         f"sha256sum two-by-two.yaml   # {record.spec_sha256}\n"
-        ".venv/bin/study run two-by-two.yaml\n"
+        ".venv/bin/study run two-by-two.yaml --name two-by-two\n"
         ".venv/bin/study report two-by-two"
     )
 
@@ -763,6 +779,16 @@ def test_replicates_and_curves_have_a_column_for_each_metric(tmp_path: Path) -> 
     assert len(curves) == sum(len(t.curve) for t in record.trials)
     m = next(t for t in record.trials if t.arm == curves[0]["arm"]).curve[0]
     assert (float(curves[0]["mrr"]), float(curves[0]["valid_hits_at_10"])) == (m.mrr, dict(m.metrics)["hits_at_10"])
+
+
+def test_a_replicate_that_failed_is_no_part_of_the_mean_on_validation(tmp_path: Path) -> None:
+    record = factory.finished(replicates=3)
+    *others, last = record.replicate_records
+    broken = replace(last, state=TrialState.FAIL, valid_mrr=0.002, test_metrics=(), ranks_file=None)
+    build(replace(record, replicate_records=(*others, broken)), tmp_path)
+    found = {row["arm"]: float(row["valid_mrr_mean"]) for row in rows(tmp_path / "arms.csv")}
+    whole = [each.valid_mrr for each in others if each.arm == last.arm]
+    assert found[last.arm] == pytest.approx(sum(map(float, whole)) / 2)  # type: ignore[arg-type]
 
 
 def test_empty_tables_keep_their_header(tmp_path: Path) -> None:

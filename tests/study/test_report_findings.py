@@ -152,7 +152,18 @@ def test_theory_says_which_pairs_it_supports(page: Callable[..., Node], tmp_path
         " as of anything else"
     )
     assert said["complex.sans", "transe.sce"].startswith("supported as similar, not as equal")
-    assert said["complex.sans", "transe.sans"].startswith("supported: both arms have the loss sans")
+    assert said["complex.sans", "transe.sans"] == (
+        "supported where both have its options alike: both arms have the loss sans"
+    )
+
+
+def test_theory_supports_one_loss_without_options_as_it_is(page: Callable[..., Node], tmp_path: Path) -> None:
+    record = factory.finished(replicates=2)
+    page(record, ranks_of(record))
+    said = {(row["first"], row["second"]): row["theory"] for row in rows(tmp_path / "decisions.csv")}
+    assert said["complex.sce", "transe.sce"] == (
+        "supported: both arms have the loss sce, so the difference is not one of objective"
+    )
 
 
 # ---- decisions withheld
@@ -177,6 +188,12 @@ WITHHELD: dict[str, tuple[Callable[[StudyRecord], StudyRecord], Callable[[Scores
         lambda r: r,
         lambda s: {**s, "complex.sce": s["complex.sce"][:2]},
         "complex.sce: ranks of 2 seeds are here, 3 were tested",
+        3,
+    ),
+    "one triple": (
+        lambda r: r,
+        lambda s: {**s, "complex.sce": s["complex.sce"][:, :1]},
+        "complex.sce: one test triple; how far triples differ is known from two on",
         3,
     ),
     "ranks of others": (
