@@ -5,7 +5,7 @@ in an outcome; the frozen best of an arm is its selection; replicates train the 
 fresh seeds. A StudyRecord holds all of it and is all that a report reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -260,6 +260,14 @@ class SpaceCard:
     arm: str
     tuned: tuple[Dimension, ...]
     fixed: tuple[tuple[str, Value], ...]
+    switches: tuple[
+        tuple[str, str, tuple[Value, ...]], ...
+    ] = ()  # what is tuned, and what must have which value for it
+
+    def has_effect(self, path: str, params: Iterable[tuple[str, Value]]) -> bool:
+        """Whether a tuned path decides anything beside these values of the others."""
+        given = dict(params)
+        return all(given.get(switch, values[0]) in values for tuned, switch, values in self.switches if tuned == path)
 
 
 @dataclass(frozen=True, kw_only=True)

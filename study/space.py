@@ -59,7 +59,8 @@ class Space:
 
     def card(self) -> SpaceCard:
         """The space as a record."""
-        return SpaceCard(arm=self.arm.name, tuned=self.tuned, fixed=self.fixed)
+        switches = tuple((each.path, *MATTERS[each.path]) for each in self.tuned if each.path in MATTERS)
+        return SpaceCard(arm=self.arm.name, tuned=self.tuned, fixed=self.fixed, switches=switches)
 
     def draw(self, uniform: Callable[[str], float]) -> Params:
         """One value for each dimension, from a number in [0, 1) for its path."""

@@ -89,18 +89,22 @@ def _card(arm: ArmRecord, space: SpaceCard, every: list[SpaceCard], alike: set[t
     return CardRow(
         arm=space.arm,
         best_trial=None if best is None else best.number,
-        dimensions=tuple(_dimension(dimension, best, arm.trials, others) for dimension in space.tuned),
+        dimensions=tuple(_dimension(dimension, space, best, arm.trials, others) for dimension in space.tuned),
         fixed=tuple(sorted((pair for pair in space.fixed if pair not in alike), key=lambda pair: pair[0])),
     )
 
 
 def _dimension(
-    dimension: Dimension, best: TrialRecord | None, trials: tuple[TrialRecord, ...], others: list[SpaceCard]
+    dimension: Dimension,
+    space: SpaceCard,
+    best: TrialRecord | None,
+    trials: tuple[TrialRecord, ...],
+    others: list[SpaceCard],
 ) -> DimensionRow:
     params = dict(best.params) if best is not None else {}
     value = params.get(dimension.path)
-    place = position(dimension, value)
-    tried = (position(dimension, dict(trial.params).get(dimension.path)) for trial in trials)
+    place = _place(dimension, space, best) if best is not None else None
+    tried = (_place(dimension, space, trial) for trial in trials)
     return DimensionRow(
         path=dimension.path,
         dimension=dimension,
@@ -112,6 +116,13 @@ def _dimension(
         elsewhere=_elsewhere(dimension, others),
         warning=_warning(dimension, value, place),
     )
+
+
+def _place(dimension: Dimension, space: SpaceCard, trial: TrialRecord) -> float | None:
+    """Where a trial lies in a range; None where its value there decided nothing."""
+    if not space.has_effect(dimension.path, trial.params):
+        return None
+    return position(dimension, dict(trial.params).get(dimension.path))
 
 
 def _range(dimension: Dimension) -> str:

@@ -492,6 +492,18 @@ def lr_record(best: float, *, low: float = 1e-4, high: float = 1.0, log: bool = 
     )
 
 
+@pytest.mark.parametrize(("name", "warns"), [("normal", True), ("xavier_normal", False)])
+def test_a_value_that_decided_nothing_is_near_no_bound(
+    page: Callable[[StudyRecord], Node], name: str, warns: bool
+) -> None:
+    record = lr_record(0.5)
+    std = Dimension(path="model.init.std", kind="float", low=1e-5, high=1.0, log=True)
+    card = replace(record.spaces[0], tuned=(std,), switches=(("model.init.std", "model.init.name", ("normal",)),))
+    trial = replace(record.trials[0], params=(("model.init.name", name), ("model.init.std", 1.01e-5)))
+    parsed = page(replace(record, spaces=(card,), trials=(trial,)))
+    assert ("is within 5 % of its lower bound" in parsed.section("spaces").text) is warns
+
+
 @pytest.mark.parametrize(
     ("record", "bound"),
     [
