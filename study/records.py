@@ -260,9 +260,7 @@ class SpaceCard:
     arm: str
     tuned: tuple[Dimension, ...]
     fixed: tuple[tuple[str, Value], ...]
-    switches: tuple[
-        tuple[str, str, tuple[Value, ...]], ...
-    ] = ()  # what is tuned, and what must have which value for it
+    switches: tuple[tuple[str, str, tuple[Value, ...]], ...] = ()  # what is tuned, what must be which value for it
 
     def has_effect(self, path: str, params: Iterable[tuple[str, Value]]) -> bool:
         """Whether a tuned path decides anything beside these values of the others."""
