@@ -5,7 +5,7 @@ in an outcome; the frozen best of an arm is its selection; replicates train the 
 fresh seeds. A StudyRecord holds all of it and is all that a report reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -262,10 +262,10 @@ class SpaceCard:
     fixed: tuple[tuple[str, Value], ...]
     switches: tuple[tuple[str, str, tuple[Value, ...]], ...] = ()  # what is tuned, what must be which value for it
 
-    def has_effect(self, path: str, params: Iterable[tuple[str, Value]]) -> bool:
+    def has_effect(self, path: str, params: Params) -> bool:
         """Whether a tuned path decides anything beside these values of the others."""
-        given = dict(params)
-        return all(given.get(switch, values[0]) in values for tuned, switch, values in self.switches if tuned == path)
+        needed = ((switch, values) for tuned, switch, values in self.switches if tuned == path)
+        return all(switch not in params or params[switch] in values for switch, values in needed)
 
 
 @dataclass(frozen=True, kw_only=True)

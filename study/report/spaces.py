@@ -120,9 +120,8 @@ def _dimension(
 
 def _place(dimension: Dimension, space: SpaceCard, trial: TrialRecord) -> float | None:
     """Where a trial lies in a range; None where its value there decided nothing."""
-    if not space.has_effect(dimension.path, trial.params):
-        return None
-    return position(dimension, dict(trial.params).get(dimension.path))
+    params = dict(trial.params)
+    return position(dimension, params.get(dimension.path)) if space.has_effect(dimension.path, params) else None
 
 
 def _range(dimension: Dimension) -> str:

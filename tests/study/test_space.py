@@ -103,9 +103,9 @@ def test_a_space_comes_back_from_its_card() -> None:
 
 def test_a_card_knows_which_of_its_values_decide_nothing_beside_others() -> None:
     (card,) = {compose(study, arm).card() for study in [config()] for arm in study.arms if arm.name == "complex.sce"}
-    assert card.has_effect("model.init.std", [("model.init.name", "normal")])
-    assert not card.has_effect("model.init.std", [("model.init.name", "uniform")])
-    assert card.has_effect("optimizer.lr", [("model.init.name", "uniform")])
+    assert card.has_effect("model.init.std", {"model.init.name": "normal"})
+    assert not card.has_effect("model.init.std", {"model.init.name": "uniform"})
+    assert card.has_effect("optimizer.lr", {"model.init.name": "uniform"})
 
 
 # -- draws ---------------------------------------------------------------------------------------
