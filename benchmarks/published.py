@@ -28,7 +28,7 @@ _LOSSES = {
 _TYPES = {"negative_sampling": "negative_sampling", "1vsAll": "one_vs_all"}
 _FILE = """\
 # {model} with {loss} on {dataset} as published ({file}; Kamigaito & Hayashi, ACL 2021).
-# kge train studies/published/{name}.yaml --directory runs/{name}
+# kge train studies/published/{name}.yaml --directory runs/published/{name}
 {notes}"""
 
 

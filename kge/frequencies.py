@@ -2,7 +2,7 @@
 
 Shapes  N training triples, E entities.
 #x of a tail query is the count of its (head, relation); #y is how often the entity is a tail. The head side
-mirrors this: each slot has its own counts (losses.md section 1.2).
+mirrors this: each slot has its own counts.
 """
 
 import torch

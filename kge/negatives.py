@@ -2,7 +2,7 @@
 
 Shapes  B rows, K negatives of each, E entities.
 Negatives are drawn independently for each row, with replacement, from all entities, true answers included:
-filtering them moves the optimum to infinity (losses.md, theory test 9), so `filtered` is off by default.
+filtering them moves the optimum to infinity (tests/kge/test_theory.py), so `filtered` is off by default.
 """
 
 from typing import final

@@ -166,7 +166,7 @@ def run(
     address: str,
     plain: bool,
 ) -> int:
-    """Run a study: search, replicates, one look at the test split, report.
+    """Run a study: search, replicates, one opening of the test split, report.
 
     FILE is a study file or the name of a built-in study.
     """

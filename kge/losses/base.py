@@ -4,7 +4,7 @@ Shapes  B rows, K negatives of a row, E entities, P pairs of a row and one of it
 A row is one query with one true answer (a training triple gives two rows, one for each side), or one query
 with all its true answers. The trainer makes the mean, so cutting a batch never changes the value.
 
-`objective` names the distribution that free scores reach at the optimum (losses.md section 1.1). Losses
+`objective` names the distribution that free scores reach at the optimum (tests/kge/test_theory.py). Losses
 with the same objective may be compared; others answer different questions.
 
     p_d              p(y|x) of train                                         ns, sce

@@ -5,7 +5,7 @@
 
 Sun, Deng, Nie, Tang: RotatE. ICLR 2019. https://openreview.net/forum?id=HkgEQnRqYQ
 The paper writes margin - distance; a score is -distance here.
-Objective: between p_d and its tempered form p_d^(1/(1+temperature)); "smoothed" (losses.md section 1.3). With
+Objective: between p_d and its tempered form p_d^(1/(1+temperature)); "smoothed" (tests/kge/test_theory.py). With
 one_vs_all all other entities are negatives, and it lies between the odds of p_d and their tempered form.
 `subsampling` and `alpha`: kge.losses.logistic.
 """

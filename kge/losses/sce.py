@@ -3,7 +3,7 @@
     loss(row) = - log p(y|x),    p(.|x) = softmax over all entities
 
 Objective p_d(y|x). Other true answers of the query are not masked: they act as negatives, and this is
-what makes the optimum p_d (losses.md section 1.2).
+what makes the optimum p_d.
 """
 
 from typing import final

@@ -3,7 +3,7 @@
     loss(row) = - (1 - s) log p(y|x) - s / (E - 1) sum over y' != y of log p(y'|x)
 
 Kamigaito & Hayashi, ACL 2021. Objective (1 - s') p_d(y|x) + s' / E with s' = s E / (E - 1): the mass is
-spread over the E - 1 other entities, which theory test 5 tells apart from spreading it over all E.
+spread over the E - 1 other entities, not over all E.
 """
 
 from typing import final

@@ -5,7 +5,7 @@ Shapes  B triples of the batch.
     whole tables:        (weight / p) sum |theta|^p, the entity term twice (as head and as tail)
     batch, `weighted`:   (weight / p) (1 / B) sum over occurrences in the batch of |theta|^p
 
-These are the conventions of the published settings (losses.md section 1.0), so their weights carry over.
+These are the conventions of the published settings, so their weights carry over.
 """
 
 from typing import final
