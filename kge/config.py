@@ -68,6 +68,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(self.dim >= 1, "model.dim", ">= 1", self.dim)
+        require(self.dim < 2**31, "model.dim", "< 2^31", self.dim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,7 @@ class BatchConfig:
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "training.batch_size", ">= 1", self.batch_size)
         require(self.max_epochs >= 1, "training.max_epochs", ">= 1", self.max_epochs)
+        require(self.max_epochs < 2**31, "training.max_epochs", "< 2^31", self.max_epochs)
         for name in ("sub_batch_size", "stop_epoch"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"training.{name}", ">= 1 or null", value)

@@ -6,9 +6,10 @@
     must stay       name, dataset, seed, search, pruning, comparison, and every arm with its whole search space
 
 Where arms start from others, what these have found must stay, and so must their budgets and failures.
-So no trial that exists could have been another, and an arm that is added disturbs none: its draws and
-seeds are its own. To give an arm whose test split was opened more trials or replicates is refused, unless it
-is said that the split may be opened again.
+So no trial that exists could have had other parameters or another seed, and an arm that is added disturbs none: its
+draws and seeds are its own. Trials that the smaller budget had cut short stay as short, which the report says.
+To give an arm whose test split was opened more trials or replicates is refused, unless it is said that the split
+may be opened again.
 """
 
 import dataclasses

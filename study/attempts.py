@@ -20,7 +20,7 @@ from typing import Any
 from kge.config import TrainingConfig
 from kge.documents import parse_config, to_mapping
 from kge.memory import halved
-from study.records import Assignment, Cost, FailureClass, Outcome, TrialState
+from study.records import WORKERS_LOST, Assignment, Cost, FailureClass, Outcome, TrialState
 from study.store import AttemptRecord, Store
 
 MAX_LOSSES = 5
@@ -45,7 +45,7 @@ def verdict(attempts: Sequence[AttemptRecord], *, forgiven: int = 0, halvings: i
     losses = _losses(attempts)[forgiven:]
     if len(losses) < MAX_LOSSES:
         return None
-    reason = f"lost its worker {len(losses)} times, the last: {losses[-1].reason}"
+    reason = f"{WORKERS_LOST} {len(losses)} times, the last: {losses[-1].reason}"
     return Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,6 +26,7 @@ from study.resources import resource_folder
 
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MOST = 10**15  # of a budget: sums of it stay exact
 _RAYS_OWN = ("CPU", "GPU", "cpu", "gpu", "memory", "object_store_memory")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
 
@@ -63,6 +64,7 @@ class BudgetSection:
         require(len(given) == 1, "budget", "one of trials, epochs, device_seconds", ", ".join(given) or None)
         for unit, amount in given.items():
             require(amount > 0, f"budget.{unit}", "> 0", amount)
+            require(amount <= _MOST, f"budget.{unit}", f"<= {_MOST:.0e}", amount)
 
     @property
     def unit(self) -> str:
@@ -216,10 +218,14 @@ def load_study(path_or_name: str | Path) -> StudyConfig:
         return _resolve(read(_find(str(path_or_name))))
 
 
-def parse_study(text: str, path: str) -> StudyConfig:
-    """As `load_study`, for the text that a database kept; `path` only names it in errors."""
+def parse_study(text: str, path: str, *, dataset: str | None = None) -> StudyConfig:
+    """As `load_study`, for the text that a database kept, and the data set that it began with.
+
+    `path` only names it in errors. A folder in the text starts where the study was launched, which need not be here.
+    """
     with study_file_errors():
-        return _resolve(read_text(text, path))
+        document = read_text(text, path)
+        return _resolve(document if dataset is None else replace(document, data={**document.data, "dataset": dataset}))
 
 
 @contextmanager
@@ -247,6 +253,8 @@ def _find(path_or_name: str) -> Path:
 
 def _resolve(document: Document) -> StudyConfig:
     file = parse(StudyFile, document)
+    if file.dataset not in NAMES:  # workers have working folders of their own
+        file = replace(file, dataset=str(Path(file.dataset).absolute()))
     training_type = file.fixed.get("training.type")
     models = tuple(_parts(document, file, "model"))
     losses = tuple(_parts(document, file, "loss"))

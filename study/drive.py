@@ -40,7 +40,7 @@ from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import at_hand, forget, priced, rank_test_split, same_dataset
+from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset
 from study.work import ArmProgress, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
@@ -94,7 +94,7 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             _note_environment(store, registration, say=audience.say)
-            resources = parse_study(registration.spec, f"study {site.name}").resources
+            resources = _config(registration).resources
             if remote is not None:
                 remote.check(new=False)
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
@@ -132,6 +132,10 @@ def declare(config: StudyConfig, name: str) -> Registration:
         environment=environment(),
         created=time.time(),
     )
+
+
+def _config(study: Registration) -> StudyConfig:
+    return parse_study(study.spec, f"study {study.name}", dataset=study.dataset)
 
 
 @contextmanager
@@ -190,11 +194,12 @@ class Drive:
         self._site = site
         self._store = store
         self._study = registration
-        self._config = parse_study(registration.spec, f"study {site.name}")
+        self._config = _config(registration)
         self._cluster = cluster
         self._stop = stop
         self._audience = audience
         self._remote = remote_of(registration.environment)
+        self._fingerprint = str(registration.passport["fingerprint"])
         self._forget: Callable[[Path], object] = forget
         cards = {card.arm: card for card in registration.spaces}
         self._spaces = {arm.name: Space.of(arm, cards[arm.name]) for arm in registration.arms}
@@ -224,7 +229,7 @@ class Drive:
     def _train(self, work: Work) -> bool:
         if not work.is_done:
             placed = partial(self._store.record_place, self._study.name)
-            self._cluster.execute(work, remote=self._remote, placed=placed)
+            self._cluster.execute(work, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
         return self._goes_on()
 
     def _search(self, arms: Arms) -> SearchWork:
@@ -273,11 +278,11 @@ class Drive:
     def _test(self) -> bool:
         folder, study, remote = self._site.folder, self._study.name, self._remote
         jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
-        device = Slots.of(self._config.resources).device
+        device, fingerprint = Slots.of(self._config.resources).device, self._fingerprint
 
         def rank(job: TestJob) -> Evaluation:
             with at_hand(job.checkpoint, folder, remote) as checkpoint:
-                return rank_test_split(checkpoint, job.dataset, device=device)
+                return rank_test_split(checkpoint, nodes_dataset(job.dataset, fingerprint), device=device)
 
         if jobs:
             self._audience.say(f"ranking the test split: {len(jobs)} replicates")

@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,9 @@ REQUIRED = ("arm", "trial", "value")
 OPTIONAL = ("state", "random", "epochs", "device_seconds", "params")
 PREFIXES = ("param.", "params.")
 UNKNOWN = "unknown"  # what the losses of such arms aim at
+_MOST = 10**15  # of a count or an amount, so that their sums are finite
+_COUNT, _AMOUNT = f"an integer from 0 to {_MOST:.0e}", f"a number from 0 to {_MOST:.0e}"
+_SHOWN = 60  # characters of a cell in an error
 _STATES = {state.value: state for state in TrialState if state.is_final}
 
 T = TypeVar("T")
@@ -40,8 +42,9 @@ class _Row:
 
     def wrong(self, column: str, must: str, got: str | None = None) -> UserError:
         """The mistake in one of its cells."""
-        came = self.cells.get(column, "") if got is None else got
-        return UserError(f"{self.file}:{self.line}: {column}: must be {must}, got {came!r}")
+        came = repr(self.cells.get(column, "") if got is None else got)
+        cut = came if len(came) <= _SHOWN else f"{came[: _SHOWN - 3]}..."
+        return UserError(f"{self.file}:{self.line}: {column}: must be {must}, got {cut}")
 
     def read(self, column: str, must: str, convert: Callable[[str], T]) -> T:
         """A cell as a value; any ValueError is the mistake that it is."""
@@ -146,7 +149,7 @@ def _trial(row: _Row) -> TrialRecord:
         value = row.read("value", "a validation score from 0 to 1, higher is better", _score)
     return TrialRecord(
         arm=row.cells["arm"],
-        number=row.read("trial", "an integer >= 0", _count),
+        number=row.read("trial", _COUNT, _count),
         state=state,
         params=tuple(sorted(_params(row).items())),
         seed=0,
@@ -159,10 +162,8 @@ def _trial(row: _Row) -> TrialRecord:
         reason="",
         cost=Cost(
             trials=1,
-            epochs=row.read("epochs", "an integer >= 0", _count) if "epochs" in row.cells else 0,
-            device_seconds=row.read("device_seconds", "a number >= 0", _amount)
-            if "device_seconds" in row.cells
-            else 0.0,
+            epochs=row.read("epochs", _COUNT, _count) if "epochs" in row.cells else 0,
+            device_seconds=row.read("device_seconds", _AMOUNT, _amount) if "device_seconds" in row.cells else 0.0,
         ),
         curve=(),
         started=None,
@@ -211,14 +212,14 @@ def _path(name: str) -> str:
 
 
 def _count(cell: str) -> int:
-    if not cell.isascii() or not cell.isdigit():
+    if not cell.isascii() or not cell.isdigit() or int(cell) > _MOST:
         raise ValueError(cell)
     return int(cell)
 
 
 def _amount(cell: str) -> float:
     number = float(cell)
-    if not (math.isfinite(number) and number >= 0):
+    if not 0 <= number <= _MOST:
         raise ValueError(cell)
     return number
 
@@ -257,8 +258,11 @@ def _scalar(cell: str) -> Value:
 
 
 def _json(cell: str) -> object:
-    """As `json.loads`, without its NaN and infinities."""
-    return json.loads(cell, parse_constant=_count)
+    """As `json.loads`, without its NaN and infinities; what it cannot nest so deeply is none either."""
+    try:
+        return json.loads(cell, parse_constant=_count)
+    except RecursionError:
+        raise ValueError(cell) from None
 
 
 def _listed(columns: Iterable[str]) -> str:

@@ -1,8 +1,9 @@
 """Which bug is it, and has an arm met it too often? Pure: trials in, the stops of arms out.
 
 Trials break by the same bug when the type of their error and its place are the same, whatever the error says:
-`ValueError: dim 7 (model.py:12)` is `ValueError: dim 9 (model.py:12)`. Such trials teach nothing more, so an
-arm gets no more of them. Divergence and memory are no bugs: other parameters may well avoid them.
+`ValueError: dim 7 (model.py:12)` is `ValueError: dim 9 (model.py:12)`. All configurations are refused at one
+place, so of these the key that is refused stands for it. Such trials teach nothing more, so an arm gets no more
+of them. Divergence and memory are no bugs: other parameters may well avoid them.
 """
 
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 
 from study.records import ArmStop, FailureClass, TrialRecord
 
+_REFUSAL = re.compile(r"(?P<key>ConfigError: .+?): must .*")
 _ERROR = re.compile(r"(?P<type>[\w.]+).* (?P<place>\([^()]+:\d+\))")
 
 
@@ -46,6 +48,8 @@ def stops(trials: Iterable[TrialRecord], *, limit: int | None) -> tuple[ArmStop,
 
 
 def identity(reason: str) -> str:
-    """The type and the place of an error; a reason without a place is known by its words."""
+    """The key of a refused configuration, the type and the place of another error, or the words of what has none."""
+    if refusal := _REFUSAL.fullmatch(reason):
+        return refusal["key"]
     error = _ERROR.fullmatch(reason)
     return f"{error['type']} {error['place']}" if error else reason

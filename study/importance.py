@@ -2,9 +2,10 @@
 
     importance = share of the variance of a random forest's predictions that a dimension explains by itself
 
-normalised to sum to 1 over the tuned dimensions. It speaks of the whole range, bad values included, and not of the
-neighbourhood of the best. A forest of ten trials sees noise: of a known function of six dimensions it found the most
-important one in 16 of 30 studies of 10 trials, in 21 of 30 of 20 trials, and in 29 of 30 of 40.
+normalised to sum to 1 over the tuned dimensions that have more than one value. It speaks of the whole range, bad
+values included, and not of the neighbourhood of the best. A forest of ten trials sees noise: of a known function of
+six dimensions it found the most important one in 16 of 30 studies of 10 trials, in 21 of 30 of 20 trials, and in 29
+of 30 of 40.
 
 Hutter, Hoos, Leyton-Brown: An Efficient Approach for Assessing Hyperparameter Importance. ICML 2014.
 """
@@ -32,13 +33,17 @@ def importances(record: StudyRecord) -> tuple[Importance, ...]:
 def _of(record: StudyRecord, arm: Arm, card: SpaceCard) -> Importance:
     usable = [trial for trial in record.trials if trial.arm == arm.name and trial.is_selectable]
     trials = sorted(usable, key=lambda trial: seeds.derive(record.seed, "importance", trial.number))[:_MOST]
+    space = Space.of(arm, card)
+    varied = [path for path, each in distributions(space).items() if not each.single()]
+    if not varied:
+        return Importance(arm=arm.name, trials=len(trials), withheld="no dimension has more than one value")
     if len(trials) < _FEWEST:
         why = f"needs {_FEWEST} completed trials, got {len(trials)}"
         return Importance(arm=arm.name, trials=len(trials), withheld=why)
     if len({trial.best_mrr for trial in trials}) == 1:
         return Importance(arm=arm.name, trials=len(trials), withheld="all completed trials are equally good")
     evaluator = FanovaImportanceEvaluator(n_trees=_TREES, seed=seeds.derive(record.seed, "fanova") & 0xFFFFFFFF)
-    found = get_param_importances(_study(Space.of(arm, card), trials), evaluator=evaluator)
+    found = get_param_importances(_study(space, trials), evaluator=evaluator, params=varied)
     shares = tuple((path, float(share)) for path, share in sorted(found.items()))
     return Importance(arm=arm.name, trials=len(trials), shares=shares)
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 Value = int | float | str | bool | None
 Params = Mapping[str, Value]  # dotted TrainingConfig path -> sampled value
 BUDGET = "budget"  # how the reason of a trial begins that ended because its arm's budget did
+WORKERS_LOST = "lost its worker"  # ... of one that the cluster broke
 
 
 class TrialState(StrEnum):
@@ -191,6 +192,11 @@ class ReplicateRecord:
     cost: Cost
     ranks_file: str | None  # parquet of per-query ranks, relative to the study's folder
     reason: str = ""
+
+    @property
+    def broke(self) -> bool:
+        """True when its training failed and the cluster did not: another seed of it may fail as well."""
+        return self.state is TrialState.FAIL and not self.reason.startswith(WORKERS_LOST)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def again(
     with closing(site.open()) as store:
         record = study_record(site.database, site.name)
         recorded = recorded_replicate(record, store, named) if is_replicate else recorded_trial(record, named)
-    slots = Slots.of(parse_study(record.spec, f"study {record.name}").resources)
+    slots = Slots.of(parse_study(record.spec, f"study {record.name}", dataset=record.dataset).resources)
     dataset = same_dataset(record.dataset, record.passport).sealed()
     device = _checked(device or slots.device)
     torch.set_num_threads(slots.threads)

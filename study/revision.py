@@ -39,7 +39,7 @@ def revised(store: Store, name: str, revision: Revision, *, say: Callable[[str],
         return study
     if path.read_bytes() == study.spec.encode() and not revision.reopen:
         return study
-    before, after = parse_study(study.spec, f"study {name}"), load_study(path)
+    before, after = parse_study(study.spec, f"study {name}", dataset=study.dataset), load_study(path)
     if revision.amend:
         return _amended(store, study, before, after, reopen=revision.reopen, say=say)
     if not amendment.is_same(before, after):

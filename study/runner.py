@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from unittest.mock import patch
@@ -43,12 +43,15 @@ from study.errors import UserError, WorldError
 from study.object_store import ObjectStore
 from study.records import Assignment, Outcome, Place
 from study.scratch import scratch_folder
-from study.trial import run_attempt
+from study.trial import run_attempt, sealed_dataset
 from study.work import Stop, Work
 
 log = logging.getLogger(__name__)
 
-MAX_LOSSES = 12  # workers lost in a row, with nothing measured in between: the cluster is broken, not the trials
+# Workers lost in a row, with nothing measured in between: the cluster is broken, not the trials. A large node takes
+# all its trials with it, so on a wide cluster it is as many as run at once, three times over.
+MAX_LOSSES = 12
+_WAVES = 3
 METRIC = "mrr"  # Tune wants a name; no decision is made on its copy of the value
 
 # Strict checks and loggers would end a study for a missing metric and slow every report; Tune's snapshots are
@@ -61,8 +64,9 @@ _TUNE = {
     "TUNE_WARN_THRESHOLD_S": "5",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-# Trials share the machine: a spinning thread of one is a lost core of another.
-_WORKER = {"OMP_WAIT_POLICY": "passive"}
+# Trials share the machine: a spinning thread of one is a lost core of another. Paths in the environment, such as
+# KGE_DATA_DIR, may be relative, so a worker stays where it was started.
+_WORKER = {"OMP_WAIT_POLICY": "passive", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 
 _CHECK = 5.0  # seconds between two looks at the cluster
 _JOINING = 120.0  # seconds that a running cluster has for its first node with room for a trial
@@ -196,6 +200,7 @@ class Cluster:
         self,
         work: Work,
         *,
+        fingerprint: str | None = None,
         remote: ObjectStore | None = None,
         placed: Callable[[Place], None] = lambda _: None,
     ) -> None:
@@ -203,6 +208,7 @@ class Cluster:
 
         Args:
             work: what is to be done.
+            fingerprint: of its data set, which nodes may have another one of; None: any will do.
             remote: where checkpoints are kept, if not in the folders of the assignments.
             placed: hears where each attempt runs, before its first event is passed on.
         """
@@ -213,7 +219,7 @@ class Cluster:
             with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
                 try:
                     with _memory_kills_are_deaths(), _credentials_stay():
-                        _tuner(desk, slots=self._slots, scratch=scratch, remote=remote).fit()
+                        _tuner(desk, slots=self._slots, scratch=scratch, remote=remote, fingerprint=fingerprint).fit()
                 except _Stopped:
                     return
                 except Exception as error:  # not of a training: these are results
@@ -352,10 +358,12 @@ def _shorten(line: str) -> str:
     return textwrap.shorten(line, 200, placeholder=" ...")
 
 
-def _tuner(desk: "_Desk", *, slots: Slots, scratch: str, remote: ObjectStore | None) -> tune.Tuner:
+def _tuner(
+    desk: "_Desk", *, slots: Slots, scratch: str, remote: ObjectStore | None, fingerprint: str | None
+) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(_Attempt, {"cpu": slots.cpus, "gpu": slots.gpus, **slots.custom}),
-        param_space={"slots": slots, "remote": remote},
+        param_space={"slots": slots, "remote": remote, "fingerprint": fingerprint},
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -432,7 +440,7 @@ class _Desk:
         """Report an attempt as lost."""
         self.losses += 1
         self.work.lost(self.live.pop(trial_id), reason=reason, by_itself=by_itself)
-        if self.losses >= MAX_LOSSES:
+        if self.losses >= max(MAX_LOSSES, _WAVES * self.width):
             raise WorldError(f"workers: must live, {self.losses} were lost in a row, the last: {reason}")
 
     def lose_all(self, *, reason: str) -> None:
@@ -556,8 +564,13 @@ class _Attempt(tune.Trainable):
             host=socket.gethostname(),
             device=device_name(slots.device),
         )
-        share = slots.share(_node(node))
-        self._events = run_attempt(assignment, device=slots.device, remote=config["remote"], share=share)
+        self._events = run_attempt(
+            assignment,
+            dataset=partial(sealed_dataset, fingerprint=config["fingerprint"]),
+            device=slots.device,
+            remote=config["remote"],
+            share=slots.share(_node(node)),
+        )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()

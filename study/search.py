@@ -132,12 +132,13 @@ class SearchWork:
     def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
         """Charge, tell Optuna, then decide whether the trial goes on."""
         arm, number = assignment.arm, assignment.trial
-        if self._store.charge(self._study, STAGE, measurement):
+        is_new = self._store.charge(self._study, STAGE, measurement)
+        if is_new:
             self._log.progress(assignment)
             self._arms[arm].note(measurement)
             self._enter(arm, number)
         self._optuna.report(arm, number, measurement.epoch, measurement.mrr)
-        end = self._cut(arm, number, measurement.epoch)
+        end = self._cut(arm, number, measurement.epoch, at_rung=is_new)
         if end is not None:
             self.ended(assignment, end)
         else:
@@ -292,12 +293,15 @@ class SearchWork:
         unmeasured = self._log.unmeasured(arm, number, failed=failed, measured=trial.measured.cost)
         return replace(trial.measured.charged_unmeasured(unmeasured), running=not trial.state.is_final)
 
-    def _cut(self, arm: str, number: int, epoch: int) -> Outcome | None:
-        """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself."""
+    def _cut(self, arm: str, number: int, epoch: int, *, at_rung: bool) -> Outcome | None:
+        """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself.
+
+        A measurement that a worker repeats is not `at_rung`: others have come there since, and it has gone on.
+        """
         if epoch >= self._arms[arm].trials[number].suggestion.epochs:
             return None
         rungs = self._arms[arm].rungs
-        decision = rungs.decide(number) if rungs is not None else None
+        decision = rungs.decide(number) if rungs is not None and at_rung else None
         if isinstance(decision, Prune):
             return Outcome(state=TrialState.PRUNED, reason=decision.reason)
         return None if self._ledger.lets_go_on(arm) else self._truncated(arm, number)

@@ -14,6 +14,7 @@ share a dimension and its bounds draw the same value from the same number.
 import math
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ _DECIDED = (
 _BFLOAT16 = ("training.precision", "bfloat16")  # for the arms that can, float32 in the others: a matter of speed
 _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
+_LARGEST = {"float": 1e300, "int": 10**15}  # no range between such bounds overflows, each such integer is a float
+_FINEST = 10**7  # steps from zero to a bound of floats: on a finer grid Optuna does not find all its values again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,19 +294,32 @@ def _choices(values: object, origin: str) -> tuple[Value, ...]:
 
 def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dimension:
     bounds, log, step = entry[kind], entry.get("log", False), entry.get("step")
-    number = int if kind == "int" else int | float
     pair = isinstance(bounds, list) and len(bounds) == 2
-    if not pair or not all(isinstance(each, number) and not isinstance(each, bool) for each in bounds):
-        raise ConfigError(f"{origin}: must be [low, high] of {kind} numbers, got {bounds}")
+    if not pair or not all(_is_number(each, kind) for each in bounds):
+        raise ConfigError(
+            f"{origin}: must be [low, high] of {kind} numbers up to {_LARGEST[kind]:g} in size, got {bounds}"
+        )
     low, high = bounds
-    if not (low < high and math.isfinite(high - low)):
+    if not low < high:
         raise ConfigError(f"{origin}: must have low < high, got {bounds}")
     if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
         raise ConfigError(f"{origin}: must have low > 0 and no step when log is true, got {dict(entry)}")
     if step is not None:
-        if not isinstance(step, number) or isinstance(step, bool) or not 0 < step < math.inf:
-            raise ConfigError(f"{origin}: step must be a {kind} number > 0, got {step}")
-        steps = (high - low) / step
-        if abs(steps - round(steps)) > 1e-9:
-            raise ConfigError(f"{origin}: must be a whole number of steps wide, got {bounds} in steps of {step}")
+        if not _is_number(step, kind) or step <= 0:
+            raise ConfigError(f"{origin}: step must be a {kind} number > 0 and up to {_LARGEST[kind]:g}, got {step}")
+        _check_grid(kind, bounds, step, origin)
     return Dimension(path=path, kind=kind, low=float(low), high=float(high), log=log, step=step and float(step))
+
+
+def _is_number(value: Any, kind: str) -> bool:
+    number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
+    return number and abs(value) <= _LARGEST[kind]
+
+
+def _check_grid(kind: str, bounds: list[float], step: float, origin: str) -> None:
+    """In the decimals of the file, exactly, as Optuna does, which would cut what is not a whole number of steps."""
+    low, high, width = (Fraction(str(each)) for each in (*bounds, step))
+    if kind == "float" and max(abs(low), abs(high)) > _FINEST * width:
+        raise ConfigError(f"{origin}: step must be at least {1 / _FINEST:g} of the larger bound, got {step}")
+    if (high - low) % width:
+        raise ConfigError(f"{origin}: must be a whole number of steps wide, got {bounds} in steps of {step}")

@@ -8,6 +8,7 @@ outcome, classed (memory, divergence, bug). What still escapes is the machine's 
 import errno
 import fcntl
 import math
+import socket
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,7 +22,7 @@ from kge.catalog import load
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
-from kge.errors import CheckpointError, DivergenceError
+from kge.errors import CheckpointError, DataError, DivergenceError
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
@@ -46,10 +47,21 @@ def same_dataset(name: str, passport: Mapping[str, object]) -> Dataset:
     return dataset
 
 
+def nodes_dataset(name: str, fingerprint: str | None) -> Dataset:
+    """The study's data set as this node has it; WorldError where it has none, or another one under that name.
+
+    The driver has loaded it, so neither is a trial's fault. Without a fingerprint it may be any.
+    """
+    try:
+        return load(name) if fingerprint is None else same_dataset(name, {"fingerprint": fingerprint})
+    except (DataError, UserError, OSError) as error:
+        raise WorldError(f"{socket.gethostname()}: {error}") from None
+
+
 @cache
-def sealed_dataset(name: str) -> Dataset:
-    """The data set without its test split, loaded once per process."""
-    return load(name).sealed()
+def sealed_dataset(name: str, fingerprint: str | None = None) -> Dataset:
+    """The same without its test split, loaded once per process."""
+    return nodes_dataset(name, fingerprint).sealed()
 
 
 def run_attempt(
@@ -75,6 +87,7 @@ def run_attempt(
         stop = "max_epochs"
         with _desk(assignment, config, remote) as desk:
             data = dataset(config.dataset)
+            _check_start(config, desk)
             meter = _Meter(config)
             if share is not None:
                 config = fitted(config, Sizes.of(data), limit=room(device, share=share), device=device)
@@ -117,6 +130,13 @@ def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
     spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
     return replace(arm, checkpoint=str(path), pretraining=sum(spent, start=Cost(trials=1)))
+
+
+def _check_start(config: TrainingConfig, desk: "_Desk") -> None:
+    """WorldError where this node does not see the checkpoint that a training starts from: the driver did."""
+    start = config.pretrain.checkpoint
+    if start is not None and not (desk.directory / LAST).is_file() and not (desk.base / start).is_file():
+        raise WorldError(f"{socket.gethostname()}: pretrain.checkpoint: must be a file, got {start}")
 
 
 class _Meter:
@@ -181,10 +201,10 @@ def fetch_start(config: TrainingConfig, remote: ObjectStore, base: Path) -> None
         remote.fetch_best(Path(start).parent, base / start)
 
 
-def rank_test_split(checkpoint: Path, dataset: str, *, device: str = "cpu") -> Evaluation:
+def rank_test_split(checkpoint: Path, dataset: Dataset, *, device: str = "cpu") -> Evaluation:
     """Rank the test split, filtered by all splits; only for replicates of a frozen selection."""
     splits = ("train", "valid", "test")
-    return evaluate_split(checkpoint, load(dataset), split="test", filter_splits=splits, device=device)
+    return evaluate_split(checkpoint, dataset, split="test", filter_splits=splits, device=device)
 
 
 def _measurement(assignment: Assignment, validation: Validation) -> Measurement:

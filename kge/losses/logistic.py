@@ -58,7 +58,7 @@ class AbstractLogisticLoss(AbstractSamplingLoss):
         require(variant in known, "loss.subsampling", f"one of {', '.join(known)}", variant)
         require(alpha >= 0, "loss.alpha", ">= 0", alpha)
         self.subsampling, self.alpha = variant, alpha
-        if variant in ("base", "freq"):
+        if alpha and variant in ("base", "freq"):
             self.objective = _SUBSAMPLED[self.objective]
 
     def emphasis(self, pairs: Counts, queries: Counts) -> Emphasis | None:

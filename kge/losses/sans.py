@@ -6,10 +6,12 @@
 Sun, Deng, Nie, Tang: RotatE. ICLR 2019. https://openreview.net/forum?id=HkgEQnRqYQ
 The paper writes margin - distance; a score is -distance here.
 Objective: between p_d and its tempered form p_d^(1/(1+temperature)); "smoothed" (tests/kge/test_theory.py). With
-one_vs_all all other entities are negatives, and it lies between the odds of p_d and their tempered form.
+one_vs_all all other entities are negatives, and it lies between the odds of p_d and their tempered form. With
+`temperature` 0 it is p_d, or the odds.
 `subsampling` and `alpha`: kge.losses.logistic.
 """
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import final
 
@@ -18,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kge.config import require
-from kge.losses.base import Rows
+from kge.losses.base import Objective, Rows
 from kge.losses.logistic import AbstractLogisticLoss, Subsampling
 
 
@@ -27,8 +29,8 @@ class SANS(AbstractLogisticLoss):
     """Self-adversarial negative sampling; `temperature` sharpens the weights towards hard negatives."""
 
     training_types = ("negative_sampling", "one_vs_all")
-    objective = "smoothed"
-    objectives = MappingProxyType({"one_vs_all": "smoothed odds"})
+    objective: Objective = "smoothed"
+    objectives: Mapping[str, Objective] = MappingProxyType({"one_vs_all": "smoothed odds"})
 
     def __init__(
         self,
@@ -41,6 +43,8 @@ class SANS(AbstractLogisticLoss):
         require(temperature >= 0, "loss.temperature", ">= 0", temperature)
         self.margin = margin
         self.temperature = temperature
+        if not temperature:  # negatives weigh alike, as in ns
+            self.objective, self.objectives = "p_d", MappingProxyType({"one_vs_all": "odds"})
         self.use_subsampling(subsampling, alpha)
 
     def terms(

@@ -12,18 +12,20 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import AbstractSoftmaxLoss
+from kge.losses.base import AbstractSoftmaxLoss, Objective
 
 
 @final
 class SCELabelSmoothing(AbstractSoftmaxLoss):
     """Softmax cross-entropy with `smoothing` of the mass on the other entities."""
 
-    objective = "smoothed"
+    objective: Objective = "smoothed"
 
     def __init__(self, *, smoothing: float = 0.1) -> None:
         require(0 <= smoothing < 1, "loss.smoothing", "in [0, 1)", smoothing)
         self.smoothing = smoothing
+        if not smoothing:
+            self.objective = "p_d"
 
     def row_weights(
         self, *, queries: Int[Tensor, " N"], answers: Int[Tensor, " N"], degrees: Int[Tensor, " N"]

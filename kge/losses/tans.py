@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kge.config import require
-from kge.losses.base import Rows
+from kge.losses.base import Objective, Rows
 from kge.losses.logistic import AbstractLogisticLoss, Subsampling
 from kge.losses.sans import self_adversarial
 
@@ -26,7 +26,7 @@ from kge.losses.sans import self_adversarial
 class TANS(AbstractLogisticLoss):
     """Self-adversarial negative sampling whose queries are weighed by `query_temperature` (0 is sans)."""
 
-    objective = "smoothed"
+    objective: Objective = "smoothed"
 
     def __init__(
         self,
@@ -41,6 +41,8 @@ class TANS(AbstractLogisticLoss):
         self.margin = margin
         self.temperature = temperature
         self.query_temperature = query_temperature
+        if not temperature:
+            self.objective = "p_d"
         self.use_subsampling(subsampling, alpha)
 
     def terms(

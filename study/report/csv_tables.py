@@ -133,7 +133,7 @@ def crossings(page: Page) -> str:
 
 
 def importances(page: Page) -> str:
-    """One row for each arm and tuned dimension; where importances are withheld one row says why."""
+    """One row for each arm and tuned dimension of more than one value; where they are withheld one row says why."""
     rows = [
         (found.arm, path, share, found.trials, found.withheld)
         for found in (card.importance for card in page.cards)

@@ -4,8 +4,8 @@
     small      ... and it is not: there is a difference, and too little of one to build on
     undecided  the adjusted p-value is not below
 
-What a pair needs: equal budgets, two tested seeds of either arm, and the ranks of their test triples. A pair without
-them is not in the family that p-values are adjusted over. study.comparison has the formulas.
+What a pair needs: equal budgets, two tested seeds of either arm, none that failed, and the ranks of their test
+triples. A pair without them is not in the family that p-values are adjusted over. study.comparison has the formulas.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -79,7 +79,7 @@ def decisions(record: StudyRecord, arms: tuple[ArmRecord, ...], ranks: Ranks | N
     """Decide what can be decided."""
     pairs = pairs_of(record)
     if verdict.comparable:
-        problems = {arm.arm.name: _problem(arm, ranks or {}) for arm in arms}
+        problems = {arm.arm.name: _seeds_problem(arm) or _ranks_problem(arm, ranks or {}) for arm in arms}
         possible = [pair for pair in pairs if not any(problems[arm] for arm in pair)]
         withheld = tuple(problems[arm.arm.name] for arm in arms if _is_met(arm, pairs) and problems[arm.arm.name])
     else:
@@ -102,11 +102,20 @@ def _is_met(arm: ArmRecord, pairs: Iterable[tuple[str, str]]) -> bool:
     return any(arm.arm.name in pair for pair in pairs)
 
 
-def _problem(arm: ArmRecord, ranks: Ranks) -> str:
-    """Why an arm cannot be compared; empty when it can."""
-    name, tested, mrr = arm.arm.name, len(arm.tested), metric(arm.tested, "mrr")
+def _seeds_problem(arm: ArmRecord) -> str:
+    """Why the seeds of an arm cannot be compared; empty when they can."""
+    name, tested, broken = arm.arm.name, len(arm.tested), sum(replicate.broke for replicate in arm.replicates)
+    if broken:
+        failed = f"{broken} of {text.plural(len(arm.replicates), 'fresh seed')} failed"
+        return f"{name}: {failed}; what the others reached is not what a seed of it reaches."
     if tested < 2:
         return f"{name}: {text.plural(tested, 'seed')} tested; how far seeds differ is known from two on."
+    return ""
+
+
+def _ranks_problem(arm: ArmRecord, ranks: Ranks) -> str:
+    """Why the ranks of an arm cannot be compared; empty when they can."""
+    name, tested, mrr = arm.arm.name, len(arm.tested), metric(arm.tested, "mrr")
     if name not in ranks:
         return f"{name}: the ranks of its test triples are not here, or cannot be read."
     if len(ranks[name]) != tested or len(mrr) != tested:

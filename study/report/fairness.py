@@ -3,10 +3,11 @@
 A comparison stands when every arm ended its search having spent the declared budget, neither less
 nor more. Trials and epochs are counted exactly. Seconds are known only after they were spent, so an arm may
 end within one of its own validation intervals of a budget of device-seconds, where that is no more than 5 % of it;
-in another tool's table, which knows none, they must be equal. Units other than the declared one are shown and never
-decide.
+in another tool's table, which knows none, they must be equal. Seconds on several kinds of device are no one unit.
+Units other than the declared one are shown and never decide.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -95,12 +96,31 @@ def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
     offenders = tuple(_offence(row, record) for row in rows if row.completion is not Completion.DONE)
     if offenders:
         return Verdict(fair=False, comparable=False, sentence=_withheld(record, rows), offenders=offenders)
+    kinds = _kinds(record) if _is_timed(record) and len(rows) > 1 else ()
+    if kinds:
+        many = f"Comparison withheld: the budget is {budget_text(record)}, and a second is not the same on each device."
+        return Verdict(fair=False, comparable=False, sentence=many, offenders=kinds)
     budget, exactness = budget_text(record), _exactness(record, rows)
     if len(rows) == 1:
         alone = f"One arm, which spent its budget of {budget}, {exactness}: there is nothing to compare it with."
         return Verdict(fair=True, comparable=False, sentence=alone)
     equal = f"Fair: each of the {len(rows)} arms spent its budget of {budget}, {exactness}."
     return Verdict(fair=True, comparable=True, sentence=equal)
+
+
+def _kinds(record: StudyRecord) -> tuple[str, ...]:
+    """Where each arm was searched, in words; empty where all trials were on one kind of device, as far as is known."""
+    found = {arm.name: Counter[str]() for arm in record.arms}
+    for place in record.places:
+        if place.stage == "search" and place.device and place.arm in found:
+            found[place.arm][place.device] += 1
+    if len(set().union(*found.values())) < 2:
+        return ()
+    return tuple(
+        f"{arm} was searched on {text.listing([f'{device} ({count})' for device, count in sorted(where.items())])}"
+        for arm, where in found.items()
+        if where
+    )
 
 
 def budget_text(record: StudyRecord) -> str:

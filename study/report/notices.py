@@ -1,9 +1,10 @@
 """What a reader must know before trusting a number: one sentence each, nothing where all is well."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from study.records import StudyRecord
+from study.records import BUDGET, StudyRecord
 from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
 from study.report.fairness import COARSE, Spending, budget_text
@@ -39,6 +40,7 @@ def notices(
         *_imported(record),
         *_broken_seals(seals),
         *_amendments(changed),
+        *_cut_before(record),
         *_continuations(record),
         *_stops(arms),
         *_ties(arms),
@@ -73,6 +75,18 @@ def _broken_seals(seals: Iterable[SealRow]) -> Iterator[Notice]:
 def _amendments(changed: tuple[AmendmentRow, ...]) -> Iterator[Notice]:
     if changed:
         yield Notice(sentence=summary(changed), section="amendments")
+
+
+def _cut_before(record: StudyRecord) -> Iterator[Notice]:
+    """A larger budget came too late for them: launched with it, they would have gone on."""
+    raised = [each.time for each in record.amendments if any(line.startswith(BUDGET) for line in each.changes)]
+    cut = [t for t in record.trials if t.is_truncated and t.ended is not None and t.ended < max(raised, default=0.0)]
+    if cut:
+        arms = Counter(trial.arm for trial in cut)
+        where = text.listing([f"{arm} {count}" for arm, count in arms.items()])
+        yield Notice(
+            sentence=f"Trials were cut short by a budget that was raised later: {where}.", section="amendments"
+        )
 
 
 def _continuations(record: StudyRecord) -> Iterator[Notice]:

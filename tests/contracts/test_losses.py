@@ -24,6 +24,9 @@ from kge.losses.base import (
 )
 from kge.losses.logistic import AbstractLogisticLoss, query_weights
 from kge.losses.ns import NS
+from kge.losses.sans import SANS
+from kge.losses.sce_ls import SCELabelSmoothing
+from kge.losses.tans import TANS
 from study.report import tables
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -190,6 +193,9 @@ def test_losses_that_theory_compares_declare_the_same_objective() -> None:
 def test_options_and_rows_decide_the_objective_too() -> None:
     assert NS(subsampling="uniq").objective == NS().objective == "p_d"
     assert NS(subsampling="base").objective == NS(subsampling="freq").objective == "subsampled"
+    assert NS(subsampling="base", alpha=0.0).objective == "p_d", "all weights are 1"
+    assert {SCELabelSmoothing(smoothing=0.0).objective, SANS(temperature=0.0).objective} == {"p_d"}
+    assert (TANS(temperature=0.0).objective, SANS(temperature=0.0).objective_with("one_vs_all")) == ("p_d", "odds")
     over_all = {name: LOSSES[name]().objective_with("one_vs_all") for name in ("ns", "bce", "sans", "sce")}
     assert over_all == {"ns": "odds", "bce": "odds", "sans": "smoothed odds", "sce": "p_d"}
     by_query = {name: LOSSES[name]().objective_with("k_vs_all") for name in ("bce", "sce", "sce_ls")}

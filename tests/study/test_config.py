@@ -179,6 +179,15 @@ def test_a_data_set_may_be_a_folder(tmp_path: Path) -> None:
     assert config(("dataset: synthetic", f"dataset: {tmp_path}")).dataset == str(tmp_path)
 
 
+def test_a_folder_starts_where_the_study_was_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    study = config(("dataset: synthetic", "dataset: mine"))
+    assert {study.dataset, *(arm.dataset for arm in study.arms)} == {str(tmp_path / "mine")}
+    monkeypatch.chdir(tmp_path.parent)
+    assert parse_study(study.text, "small.yaml", dataset=study.dataset).arms == study.arms
+
+
 def test_built_in_studies_by_name() -> None:
     assert {"demo", "smoke-fb15k-237", "smoke-wn18rr"} <= built_in().keys()
     for name in built_in():

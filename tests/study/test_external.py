@@ -124,6 +124,7 @@ def test_the_trials_that_a_study_exported_have_its_curves(here: Path, monkeypatc
 
 
 HEAD = "arm,trial,value\n"
+NINES = "9" * 400
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ HEAD = "arm,trial,value\n"
             HEAD + "a,0,.1\na,0,.2\n",
             "t.csv:3: trial: must be given once for each arm (arm 'a' has it in line 2), got '0'",
         ),
-        (HEAD + "a,x,.1\n", "t.csv:2: trial: must be an integer >= 0, got 'x'"),
+        (HEAD + "a,x,.1\n", "t.csv:2: trial: must be an integer from 0 to 1e+15, got 'x'"),
         (HEAD + ",0,.1\n", "t.csv:2: arm: must be a name, got ''"),
         (HEAD + "a,0,-3\n", "t.csv:2: value: must be a validation score from 0 to 1, higher is better, got '-3'"),
         (HEAD + "a,0,nan\n", "t.csv:2: value: must be a validation score"),
@@ -149,7 +150,21 @@ HEAD = "arm,trial,value\n"
             "arm,trial,value,state\na,0,.1,RUNNING\n",
             "t.csv:2: state: must be one of COMPLETE, PRUNED, FAIL, got 'RUNNING'",
         ),
-        ("arm,trial,value,epochs\na,0,.1,\n", "t.csv:2: epochs: must be an integer >= 0, got ''"),
+        ("arm,trial,value,epochs\na,0,.1,\n", "t.csv:2: epochs: must be an integer from 0 to 1e+15, got ''"),
+        (f"arm,trial,value,epochs\na,0,.1,{NINES}\n", "t.csv:2: epochs: must be an integer from 0 to 1e+15, got '999"),
+        (HEAD + f"a,{NINES},.1\n", "t.csv:2: trial: must be an integer from 0 to 1e+15, got '999"),
+        (
+            "arm,trial,value,device_seconds\na,0,.1,1\na,1,.1,1e308\n",
+            "t.csv:3: device_seconds: must be a number from 0 to 1e+15, got '1e308'",
+        ),
+        (
+            "arm,trial,value,device_seconds\na,0,.1,nan\n",
+            "t.csv:2: device_seconds: must be a number from 0 to 1e+15, got 'nan'",
+        ),
+        (
+            f"arm,trial,value,params\na,0,.1,{'[' * 60_000}\n",
+            f"t.csv:2: params: must be a JSON object of plain values, got '{'[' * 56}...\n",
+        ),
         ("arm,trial,value,random\na,0,.1,yes\n", "t.csv:2: random: must be true or false, got 'yes'"),
         ("arm,trial,value,params\na,0,.1,[]\n", "t.csv:2: params: must be a JSON object of plain values, got '[]'"),
         (
@@ -175,6 +190,20 @@ def test_lines_are_counted_over_cells_of_several_lines(
     (here / "t.csv").write_text('arm,trial,value,params\na,0,.1,"{\n}"\na,1,x,\n', encoding="utf-8")
     assert study(monkeypatch, "report", "--from-csv", "t.csv") == 2
     assert "t.csv:4: value:" in capsys.readouterr().err
+
+
+def test_a_cell_of_one_parameter_that_is_no_plain_value_is_text(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = "[" * 60_000
+    (here / "t.csv").write_text(f"arm,trial,value,param.x\na,0,.1,{deep}\na,1,.2,[1]\n", encoding="utf-8")
+    assert study(monkeypatch, "report", "--from-csv", "t.csv") == 0
+    assert [row["params.x"] for row in rows(here / "t-report" / "trials.csv")] == [deep, "[1]"]
+
+
+def test_the_largest_amounts_are_summed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = "".join(f"a,{number},.1,{10**15},1e15\n" for number in range(3))
+    (here / "t.csv").write_text(f"arm,trial,value,epochs,device_seconds\n{trials}", encoding="utf-8")
+    assert study(monkeypatch, "report", "--from-csv", "t.csv") == 0
+    assert rows(here / "t-report" / "arms.csv")[0]["charged_epochs"] == str(3 * 10**15)
 
 
 def test_what_the_command_needs(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

@@ -26,6 +26,24 @@ def test_a_bug_is_its_type_and_its_place(reason: str, same: bool) -> None:
     assert (identity(reason) == identity(HERE)) is same
 
 
+REFUSED = "ConfigError: arm a.sce: model.init.low: must be < model.init.high (0.3), got 0.4 (documents.py:294)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "same"),
+    [
+        ("ConfigError: arm a.sce: model.init.low: must be < model.init.high (0.1), got 0.2 (documents.py:294)", True),
+        ("ConfigError: arm a.sce: model.init.low: must be a number, got null (documents.py:282)", True),
+        ("ConfigError: arm a.sce: schedule.cooldown: must be 0 with cosine, got 2 (documents.py:294)", False),
+        ("ConfigError: arm a.sce: model.init: must be a mapping (documents.py:294)", False),
+        ("ConfigError (documents.py:294)", False),
+        ("ValueError: arm a.sce: model.init.low: must be < 0.3, got 0.4 (documents.py:294)", False),
+    ],
+)
+def test_a_refused_configuration_is_the_key_that_is_refused(reason: str, same: bool) -> None:
+    assert (identity(reason) == identity(REFUSED)) is same
+
+
 def test_a_reason_without_a_place_is_known_by_its_words() -> None:
     assert identity("ended without a validation") == "ended without a validation"
 

@@ -11,6 +11,7 @@ from study import cli
 from tests.study.study_files import VALID, changed, line_of, write
 
 Captured = pytest.CaptureFixture[str]
+MANY = f"1{'0' * 400}"  # more than a float holds
 
 
 def study(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -49,6 +50,34 @@ def test_the_plan_of_a_study(nothing_written: Path, monkeypatch: pytest.MonkeyPa
     assert "Trainings: 4 arms x 4 trials + 4 arms x 2 replicates = 24." in lines
     assert "Epochs: 72 at most." in lines
     assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("{float: [0.1, 1.0], step: 1.0e-320}", "step must be at least 1e-07 of the larger bound, got 1e-320"),
+        ("{float: [1000.0, 1000.1], step: 1.0e-5}", "step must be at least 1e-07 of the larger bound, got 1e-05"),
+        ("{float: [0.1, 1.0], step: 0.4}", "must be a whole number of steps wide, got [0.1, 1.0] in steps of 0.4"),
+        ("{float: [0.1, 1.0], step: 1.0e+9}", "must be a whole number of steps wide, got [0.1, 1.0] in steps of 1000"),
+        ("{float: [0.0, 1.0], step: 0.3333333333333333}", "must be a whole number of steps wide, got [0.0, 1.0] in"),
+        (f"{{float: [0.1, 1.0], step: {MANY}}}", "step must be a float number > 0 and up to 1e+300, got 1000"),
+        (f"{{float: [0.1, {MANY}]}}", "must be [low, high] of float numbers up to 1e+300 in size, got [0.1, 1000"),
+        ("{float: [-1.0e+308, 1.0e+308]}", "must be [low, high] of float numbers up to 1e+300 in size, got [-1e+308"),
+        ("{float: [0.1, .inf]}", "must be [low, high] of float numbers up to 1e+300 in size, got [0.1, inf]"),
+        (f"{{int: [1, {MANY}]}}", "must be [low, high] of int numbers up to 1e+15 in size, got [1, 1000"),
+        ("{int: [1, 10000000002], step: 10}", "must be a whole number of steps wide, got [1, 10000000002] in steps"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_range_that_nothing_could_be_drawn_from_is_one_sentence(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, entry: str, sentence: str
+) -> None:
+    text = changed(("{float: [1e-3, 1.0], log: true}", entry))
+    write(nothing_written, text)
+    assert study(monkeypatch, "plan", "small.yaml") == 2
+    said = capsys.readouterr().err
+    assert f"small.yaml:{line_of(text, 'optimizer.lr')}: spaces.optimizer.lr: {sentence}" in said
+    assert said.count("\n") == 1
 
 
 def test_a_tuned_number_of_epochs_counts_with_its_highest(

@@ -1,5 +1,6 @@
 """Spaces whose ends are right and whose draws are not always: refused beforehand, or a bug of the trial alone."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,20 @@ def test_draws_that_make_no_training_stop_their_arm_as_any_bug_does(tmp_path: Pa
     record = toy.record()
     assert {stop.arm for stop in record.stops} == {arm.name for arm in record.arms}
     assert all(stop.errors == 3 for stop in record.stops)
+
+
+def test_draws_refused_for_different_keys_are_different_bugs(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    init = "\n  model.init.low: {float: [-1.0, 0.5]}\n  model.init.high: {float: [0.0, 1.0]}"
+    toy.launch(*BETWEEN, ("  schedule.cooldown: {choices: [2, 0]}", "  schedule.cooldown: {choices: [2, 0]}" + init))
+    toy.go_on()
+    record = toy.record()
+    for arm in record.arms:
+        reasons = [trial.reason for trial in record.trials if trial.arm == arm.name and trial.failure]
+        keys = Counter(reason.partition(": must be ")[0].split()[-1] for reason in reasons)
+        assert keys == {"model.init.low": 2, "schedule.cooldown": 2}
+    assert record.stops == ()
+    assert len(record.trials) == 20 * len(record.arms)
 
 
 def test_the_integer_after_the_lowest_is_tried_beforehand() -> None:

@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 
 from study.records import (
+    Amendment,
     Arm,
     ArmStop,
     Cost,
@@ -230,6 +231,39 @@ def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRec
     assert [item.text for item in node.find("li")] == ["complex.sans fell short: 9.4 of 10 device-seconds (94 %)"]
     node = verdict(page(seconds_record(10.4, 9.5, 10.0, 10.6, interval=0.5)))
     assert [item.text for item in node.find("li")] == ["transe.sans overspent: 10.6 of 10 device-seconds (106 %)"]
+
+
+def test_seconds_of_several_kinds_of_device_are_no_budget(page: Callable[[StudyRecord], Node]) -> None:
+    record = seconds_record(10.0, 10.0, 10.0, 10.0, interval=0.5)
+
+    def searched(*devices: str) -> Node:
+        where = zip(record.arms, devices, strict=True)
+        places = (
+            Place(arm=arm.name, stage="search", trial=0, attempt=0, node="a", host="h", device=device)
+            for arm, device in where
+        )
+        return verdict(page(replace(record, places=tuple(places))))
+
+    assert searched(*["NVIDIA H100"] * 4).text.startswith("Fair: ")
+    node = searched("NVIDIA H100", "NVIDIA H100", "AMD EPYC", "NVIDIA H100")
+    assert (
+        "Comparison withheld: the budget is 10 device-seconds, and a second is not the same on each device."
+        in node.text
+    )
+    assert "transe.sce was searched on AMD EPYC (1)" in [item.text for item in node.find("li")]
+    by_trials = replace(record, budget=factory.finished().budget, budget_unit="trials")
+    assert "each device" not in verdict(page(by_trials)).text
+
+
+def test_trials_that_a_smaller_budget_had_cut_short_are_named(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished()
+    cut = replace(record.trials[0], reason="budget: ended after 1 of 2 epochs", ended=50.0)
+    record = replace(record, trials=(cut, *record.trials[1:]))
+    raised = Amendment(number=1, spec="", spec_sha256="", changes=("budget.epochs: 4 -> 9",), reopens=False, time=60.0)
+    said = "Trials were cut short by a budget that was raised later: complex.sce 1."
+    assert said in page(replace(record, amendments=(raised,))).find("ul", id="notices")[0].text
+    other = replace(raised, changes=("replicates: 3 -> 4",))
+    assert said not in page(replace(record, amendments=(other,))).find("ul", id="notices")[0].text
 
 
 def test_an_interval_is_that_of_its_own_arm(page: Callable[[StudyRecord], Node]) -> None:

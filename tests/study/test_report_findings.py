@@ -20,7 +20,7 @@ from study.evidence import slices_of, write_report
 from study.expected_best import expected_best, random_part
 from study.history import study_record
 from study.importance import importances
-from study.records import ComparisonPlan, Cost, Dimension, SpaceCard, StudyRecord, TrialState
+from study.records import ComparisonPlan, Cost, Dimension, ReplicateRecord, SpaceCard, StudyRecord, TrialState
 from study.report import build
 from study.report.decisions import Outcome, decisions
 from study.report.fairness import Verdict
@@ -174,6 +174,22 @@ def fewer_seeds(record: StudyRecord) -> StudyRecord:
     return replace(record, replicate_records=tuple(kept))
 
 
+def broken_seed(reason: str) -> Callable[[StudyRecord], StudyRecord]:
+    def change(record: StudyRecord) -> StudyRecord:
+        return replace(record, replicate_records=tuple(map(broken, record.replicate_records)))
+
+    def broken(each: ReplicateRecord) -> ReplicateRecord:
+        if (each.arm, each.index) != ("transe.sans", 2):
+            return each
+        return replace(each, state=TrialState.FAIL, test_metrics=(), ranks_file=None, reason=reason)
+
+    return change
+
+
+def without_last(scores: Scores) -> Scores:
+    return {**scores, "transe.sans": scores["transe.sans"][:2]}
+
+
 def without_last_trial(record: StudyRecord) -> StudyRecord:
     return replace(record, trials=record.trials[:-1])
 
@@ -182,6 +198,12 @@ WITHHELD: dict[str, tuple[Callable[[StudyRecord], StudyRecord], Callable[[Scores
     # name -> the record, its ranks, what is said, how many pairs remain
     "no ranks": (lambda r: r, lambda _: None, "complex.sce: the ranks of its test triples are not here", 0),
     "one seed": (fewer_seeds, lambda s: s, "transe.sans: 1 seed tested; how far seeds differ is known from two on", 3),
+    "broken seed": (
+        broken_seed("DivergenceError: nan"),
+        without_last,
+        "transe.sans: 1 of 3 fresh seeds failed; what the others reached is not what a seed of it reaches",
+        3,
+    ),
     "no seeds": (lambda r: replace(r, replicate_records=()), lambda _: None, "complex.sce: 0 seeds tested", 0),
     "budgets": (without_last_trial, lambda s: s, "the budgets were not equal", 0),
     "too few ranks": (
@@ -216,6 +238,13 @@ def test_what_cannot_be_decided_is_withheld_and_said(page: Callable[..., Node], 
     if not remain:
         assert not section.find("table")
         assert "is better than" not in section.text
+
+
+def test_a_seed_that_the_cluster_lost_is_only_missing(page: Callable[..., Node], tmp_path: Path) -> None:
+    record = factory.finished(replicates=3)
+    lost = broken_seed("lost its worker 5 times, the last: worker lost")(record)
+    assert "Withheld: " not in page(lost, without_last(ranks_of(record))).section("decisions").text
+    assert len(rows(tmp_path / "decisions.csv")) == 6
 
 
 def test_where_budgets_differ_no_arm_is_ranked_anywhere(page: Callable[..., Node], tmp_path: Path) -> None:
@@ -340,6 +369,32 @@ def test_importances_are_those_of_the_trials_and_stand_on_the_card(page: Callabl
     assert card.rows()[0][2] == "Importance"
     assert card.rows()[2][2] == f"{100 * shares['optimizer.lr']:.1f} %"
     assert [float(row["importance"]) for row in rows(tmp_path / "importances.csv")] == list(shares.values())
+
+
+ONE = Dimension(path="optimizer.name", kind="categorical", choices=("adam",))
+
+
+def test_a_dimension_of_one_value_has_no_share(page: Callable[..., Node], tmp_path: Path) -> None:
+    record = importance_record(30)
+    (card,) = record.spaces
+    trials = tuple(replace(each, params=(*each.params, (ONE.path, "adam"))) for each in record.trials)
+    more = replace(record, trials=trials, spaces=(replace(card, tuned=(*card.tuned, ONE)),))
+    assert importances(more) == importances(record)
+    shown = {
+        row[0]: row[2] for row in page(more, importances=importances(more)).section("spaces").find("table")[0].rows()
+    }
+    assert shown[ONE.path] == "–"
+    assert ONE.path not in {row["path"] for row in rows(tmp_path / "importances.csv")}
+
+
+def test_importances_of_dimensions_of_one_value_alone_are_withheld(page: Callable[..., Node]) -> None:
+    record = importance_record(30)
+    trials = tuple(replace(each, params=((ONE.path, "adam"), ("loss.margin", 1.0))) for each in record.trials)
+    point = Dimension(path="loss.margin", kind="float", low=1.0, high=1.0)
+    record = replace(record, trials=trials, spaces=(replace(record.spaces[0], tuned=(point, ONE)),))
+    (found,) = importances(record)
+    assert (found.shares, found.withheld) == ((), "no dimension has more than one value")
+    assert "importance withheld: no dimension has more than one value" in page(record, importances=(found,)).text
 
 
 def test_importances_of_few_or_equal_trials_are_withheld(page: Callable[..., Node], tmp_path: Path) -> None:

@@ -355,6 +355,23 @@ def test_pruning_ends_trials_early_and_never_at_their_last_epoch(tmp_path: Path)
     assert all(trial.reason.startswith("pruned at epoch 2") for trial in pruned)
 
 
+def test_a_trial_that_was_promoted_is_not_asked_again_when_its_worker_repeats_itself(tmp_path: Path) -> None:
+    home = Home(tmp_path, PRUNED)
+    with home.opened() as (store, arms):
+        work = home.search(store, arms)
+        issued = [assignment for _ in range(3 * len(ARMS)) if (assignment := work.next()) is not None]
+        first, *others = [assignment for assignment in issued if assignment.arm == ARMS[0]]
+        low, high = (replace(measurement(first, epoch=2, time=1.0), mrr=mrr) for mrr in (0.1, 0.9))
+        assert work.measured(first, low), "nobody else has come to the rung"
+        for other in others:
+            assert work.measured(other, replace(high, trial=other.trial))
+        work.lost(first, reason="its node died", by_itself=True)
+        again = work.next()
+        assert again is not None
+        assert again.trial == first.trial
+        assert work.measured(again, low)
+
+
 def test_progress_is_told_arm_by_arm(tmp_path: Path) -> None:
     home = Home(tmp_path, STUDY)
     home.drive(Cluster(random.Random(1)))

@@ -3,12 +3,15 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.trial import create_trial
 
 from study import seeds
+from study.arms import distributions
 from study.config import StudyConfig, parse_study
 from study.errors import StudyFileError
 from study.records import Arm, Dimension
@@ -159,6 +162,14 @@ def test_a_grid_is_uniform_and_a_log_scale_is_uniform_in_the_exponent() -> None:
     total = math.log(1024.5) - math.log(0.5)
     for n in (1, 2, 10):
         assert low[n] / 100_000 == pytest.approx((math.log(n + 0.5) - math.log(n - 0.5)) / total, abs=2e-5)
+
+
+def test_the_draws_of_a_fine_grid_are_on_it_for_optuna_too() -> None:
+    fine = "optimizer.lr: {float: [1.0e-7, 1.0], step: 1.0e-7}"
+    space = compose_all(config(("optimizer.lr: {float: [1e-3, 1.0], log: true}", fine)))["complex.sce"]
+    for number in range(300):
+        params = space.draw(partial(seeds.uniform, 0, number))
+        create_trial(params=dict(params), distributions=distributions(space), value=0.0)  # refuses what is not on it
 
 
 def test_seeds_are_what_they_were() -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from ray.tune.search import Searcher
 
 from study import cli
 from study.drive import _note_environment
+from study.errors import WorldError
+from study.records import Assignment
 from study.runner import _Desk, _Issuer, _Stopped
 from study.store import Store
 from study.work import Stop
@@ -165,6 +168,31 @@ def test_a_stop_before_the_first_question_ends_tune_at_once() -> None:
     stop("SIGINT")
     with pytest.raises(_Stopped):
         _Issuer(desk).suggest("b")
+
+
+@pytest.mark.parametrize(("width", "losses"), [(1, 12), (4, 12), (24, 72)])
+def test_a_large_node_that_dies_ends_no_study(width: int, losses: int) -> None:
+    desk = _Desk(Lost(), stop=Stop(), width=width, look=lambda: width, placed=lambda _: None)
+    for number in range(losses - 1):
+        desk.issue(str(number))
+        desk.lose(str(number), reason="the node died")
+    desk.issue("last")
+    with pytest.raises(
+        WorldError, match=rf"^workers: must live, {losses} were lost in a row, the last: the node died$"
+    ):
+        desk.lose("last", reason="the node died")
+
+
+class Lost:
+    """A work of which everything is lost."""
+
+    is_done = False
+
+    def next(self) -> Assignment:
+        return cast(Assignment, object())
+
+    def lost(self, *_: object, **__: object) -> None:
+        """It knows."""
 
 
 class Nothing:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from kge import checkpoint
+from kge.catalog import load
 from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import DivergenceError
@@ -98,6 +100,28 @@ def values(event: Measurement | Outcome) -> tuple[int, float, float, int]:
 def test_no_search_worker_holds_the_test_split() -> None:
     assert sealed_dataset("synthetic").test is None
     assert sealed_dataset("synthetic") is sealed_dataset("synthetic")
+
+
+def test_a_node_without_the_data_set_or_with_another_one_is_at_fault(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def attempt(name: str, fingerprint: str) -> None:
+        load = partial(sealed_dataset, fingerprint=fingerprint)
+        list(run_attempt(replace(assignment, config={**CONFIG, "dataset": name}), dataset=load))
+
+    monkeypatch.setattr(trial.socket, "gethostname", lambda: "node-7")
+    with pytest.raises(WorldError, match=r"^node-7: unknown dataset 'nowhere/to/be/found': must be a folder or one of"):
+        attempt("nowhere/to/be/found", "0" * 64)
+    must = r"^node-7: data set 'synthetic': must be the one that the study began with \(fingerprint 000000000000\), got"
+    with pytest.raises(WorldError, match=must):
+        attempt("synthetic", "0" * 64)
+    attempt("synthetic", load("synthetic").fingerprint)
+
+
+def test_a_node_without_the_checkpoint_to_start_from_is_at_fault(assignment: Assignment) -> None:
+    config = {**CONFIG, "pretrain": {"checkpoint": "nowhere/best.pt"}}
+    with pytest.raises(WorldError, match=r": pretrain\.checkpoint: must be a file, got nowhere/best\.pt$"):
+        list(run_attempt(replace(assignment, config=config)))
 
 
 def test_a_diverging_training_is_an_outcome(assignment: Assignment) -> None:
