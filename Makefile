@@ -47,8 +47,7 @@ demo: setup
 	@$(BIN)/study report demo
 	@echo
 	@echo "Report   open $(RUNS)/demo/report/index.html in a browser"
-	@echo "MLflow   MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow ui --workers 1 --backend-store-uri sqlite:///$(RUNS)/mlflow.db"
-	@echo "         then http://127.0.0.1:5000"
+	@echo "MLflow   $(BIN)/study ui demo, then http://127.0.0.1:5000"
 
 check: setup
 	$(BIN)/ruff check .

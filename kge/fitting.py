@@ -92,6 +92,8 @@ def fit_by_epoch(
         training.restore(content["training"])
         curve = content["curve"]
         del content  # as large as the training itself
+        if training.best_epoch == training.epoch:  # a crash may have come before its best checkpoint
+            _save_best(directory, training, {"fingerprint": dataset.fingerprint, "curve": curve})
         yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
     elif config.pretrain.checkpoint is not None:
         copy_tables(base / config.pretrain.checkpoint, training.model, dataset)
@@ -124,10 +126,14 @@ def fit_by_epoch(
 
 
 def _save(directory: Path, training: Training, common: Mapping[str, object], *, is_best: bool) -> None:
-    """The best first: a crash in between repeats the validation, and then finds it best again."""
-    if is_best:
-        checkpoint.save(directory / BEST, {**common, "model": training.model.state_dict()}, training.config)
+    """The best last: it can be made of the other, and a validation that is repeated may come out otherwise on a GPU."""
     checkpoint.save(directory / LAST, {**common, "training": training.state()}, training.config)
+    if is_best:
+        _save_best(directory, training, common)
+
+
+def _save_best(directory: Path, training: Training, common: Mapping[str, object]) -> None:
+    checkpoint.save(directory / BEST, {**common, "model": training.model.state_dict()}, training.config)
 
 
 def read_curve(path: Path) -> tuple[Validation, ...]:

@@ -105,6 +105,13 @@ def predicted(config: TrainingConfig, sizes: Sizes, *, device: str = "cpu") -> F
     )
 
 
+def num_parameters(config: TrainingConfig, *, entities: int, relations: int) -> int:
+    """Numbers that a training learns on a graph of this size, which need not be here."""
+    model = _small(json.dumps(asdict(config.model)))
+    sizes = Sizes(entities=entities, relations=relations, train=1, valid=1)
+    return _Case(config, model, sizes, "cpu").parameters() // _FLOAT
+
+
 def fitted(config: TrainingConfig, sizes: Sizes, *, limit: int | float, device: str = "cpu") -> TrainingConfig:
     """The same training with as few rows at a time as its peak needs to stay below `limit` bytes.
 

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from study import seeds
 from study.config import SearchConfig
-from study.database import prepare, retried
+from study.database import creation, prepare, retried
 from study.records import Cost, Dimension, FailureClass, Outcome, Params, TrialRecord, TrialState, Value
 from study.space import Space
 
@@ -338,7 +338,8 @@ def _record(arm: str, trial: FrozenTrial) -> TrialRecord:
 
 @_stored
 def _open(url: str) -> optuna.storages.RDBStorage:
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    with creation(url):
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     prepare(storage.engine)
     storage.engine.dispose()  # the connection of the set-up does not have the pragmas
     return storage

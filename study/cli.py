@@ -171,11 +171,11 @@ def run(
     FILE is a study file or the name of a built-in study.
     """
     from study import drive
-    from study.config import load_study
+    from study.config import load_study, new_name
     from study.site import remote, site
 
     config = load_study(file)
-    where = site(name or config.name, home=home, database=database)
+    where = site(new_name(config, name), home=home, database=database)
     afar = remote(where.name, checkpoints)
     with _audience(plain=plain) as audience:
         finished = drive.run(config, where, remote=afar, address=address, audience=audience)
@@ -335,15 +335,38 @@ def _study_report(
 
 def _send_report(where: "Site", say: Callable[[str], None]) -> None:
     """Replace the report on the study's MLflow run, where there is an MLflow."""
-    from study.errors import WorldError
     from study.tracking.process import is_tracked
     from study.tracking.worker import sync_command
 
     if is_tracked(where.home):
         try:
-            sync_command(name=where.name, home=where.home, database=where.database)
-        except WorldError as error:
+            result = sync_command(name=where.name, home=where.home, database=where.database)
+            if result.refused:
+                say(str(result))
+        except StudyError as error:
             say(f"MLflow has no copy of this report, `study sync {where.name}` sends it: {error}")
+
+
+@study.command()
+@click.argument("name")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Of the pages.")
+@_place
+def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
+    """Serve MLflow's pages on the study's tracking database, until Ctrl-C.
+
+    Where MLflow is a tracking server already, only its address is said.
+    """
+    from study.site import site
+    from study.tracking.process import is_tracked, serve, tracking_uri
+
+    where = site(name, home=home, database=database)
+    where.open().close()
+    if not is_tracked(where.home):
+        raise UserError(f"study {name!r}: must be in MLflow to be looked at there, `study sync {name}` sends it")
+    is_server = (server := tracking_uri(where.home)).startswith("http")
+    click.echo(f'{server if is_server else f"http://127.0.0.1:{port}"}: under "Model training", experiment {name}')
+    if not is_server:
+        serve(where.home, port=port)
 
 
 @study.command()

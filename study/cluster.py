@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 import aiohttp
 import requests
-import sqlalchemy as sa
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
+from study.database import has_password, sqlite_file
 from study.environment import environment
 from study.errors import UnknownStudyError, UserError, WorldError
 from study.resources import KINDS, resource_folder
@@ -52,10 +52,11 @@ class Terms:
     with_code: bool = False  # this very program is sent along
 
     def __post_init__(self) -> None:
-        for option, path in (("--home", self.home), ("--database", _sqlite_file(self.database))):
+        file = sqlite_file(self.database) if self.database else None
+        for option, path in (("--home", self.home), ("--database", file)):
             if path is not None and not Path(path).is_absolute():
-                raise UserError(f"{option}: must be an absolute path on the cluster, got {path!r}")
-        if self.database is not None and _has_password(self.database):
+                raise UserError(f"{option}: must be an absolute path on the cluster, got {str(path)!r}")
+        if self.database and has_password(self.database):
             raise UserError(
                 "--database: must hold no password, because every user of the cluster can read the arguments of a job;"
                 " PGPASSWORD or ~/.pgpass on the head gives it"
@@ -222,22 +223,6 @@ def _commit() -> dict[str, str]:
     """What a program that is sent along cannot find out any more: its commit."""
     commit = environment().get("git commit")
     return {"KGE_STUDY_COMMIT": commit} if commit else {}
-
-
-def _has_password(url: str) -> bool:
-    try:
-        parts = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        return False
-    return parts.password is not None or "password" in parts.query
-
-
-def _sqlite_file(url: str | None) -> str | None:
-    try:
-        parts = sa.make_url(url or "")
-    except sa.exc.ArgumentError:
-        return None
-    return parts.database if parts.get_backend_name() == "sqlite" else None
 
 
 def _fill(folder: Path, *, file: str | None, with_code: bool) -> bool:

@@ -55,11 +55,11 @@ def submit(
     resume take the same --address.
     """
     from study.cluster import STUDY_FILE, Jobs, Terms
-    from study.config import load_study
+    from study.config import load_study, new_name
     from study.object_store import study_url
 
     config = load_study(file)
-    study = name or config.name
+    study = new_name(config, name)
     arguments = ["run", STUDY_FILE, "--address", "auto", "--plain", *(["--name", name] if name else [])]
     if checkpoints is not None:
         study_url(checkpoints, study)

@@ -19,13 +19,15 @@ from kge.documents import Document, Location, Where, flatten, parse, parse_confi
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.options import options
-from study.errors import StudyFileError
+from study.errors import StudyFileError, UserError
 from study.hypotheses import ComparisonSection, comparison_plan
 from study.records import Arm, Cost, Value
 from study.resources import resource_folder
 
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME_RULE = "up to 100 letters, digits, ., _ and -"
+_MLFLOWS = ("mlflow.db", "mlartifacts")  # what MLflow has in the folder of studies
 _MOST = 10**15  # of a budget: sums of it stay exact
 _RAYS_OWN = ("CPU", "GPU", "cpu", "gpu", "memory", "object_store_memory")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
@@ -167,7 +169,7 @@ class StudyFile:
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        require(_NAME.fullmatch(self.name) is not None, "name", "up to 100 letters, digits, ., _ and -", self.name)
+        require(_NAME.fullmatch(self.name) is not None, "name", _NAME_RULE, self.name)
         require(0 <= self.seed < 2**63, "seed", "in [0, 2^63)", self.seed)
         require(self.replicates >= 1, "replicates", ">= 1", self.replicates)
         if self.dataset not in NAMES and not Path(self.dataset).is_dir():
@@ -235,6 +237,19 @@ def study_file_errors() -> Iterator[None]:
         yield
     except ConfigError as error:
         raise StudyFileError(str(error)) from None
+
+
+def new_name(config: StudyConfig, given: str | None) -> str:
+    """The name of a study that begins: the one that is given, or its file's own.
+
+    MLflow takes no other names for models. Studies that have begun keep whatever name they were given.
+    """
+    name = given or config.name
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--name: must be {_NAME_RULE}, got {name!r}")
+    if name in _MLFLOWS:
+        raise UserError(f"study name: must not be that of a file of MLflow beside the studies, got {name!r}")
+    return name
 
 
 def built_in() -> dict[str, Path]:

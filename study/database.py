@@ -7,8 +7,10 @@ number of their form; a database with tables of another form is refused, never a
 """
 
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -22,14 +24,44 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
 SCHEMA_TABLE = "kge_schema"
+_CREATION = 0x6B67655F73747564  # names PostgreSQL's lock around the creation of tables
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a SQLite database file."""
-    return f"sqlite:///{file}"
+    """The URL of a SQLite database file, whatever its path holds."""
+    return sa.URL.create("sqlite", database=str(file)).render_as_string()
+
+
+def sqlite_file(url: str, *, where: str = "database") -> Path | None:
+    """The file of a SQLite database; None where it is none, or one that SQLite finds by a URI of its own."""
+    parts = parsed(url, where=where)
+    is_path = parts.get_backend_name() == "sqlite" and "uri" not in parts.query
+    return Path(parts.database) if is_path and parts.database else None
+
+
+def parsed(url: str, *, where: str = "database") -> sa.URL:
+    """The URL of a database in its parts; UserError where it has none, which names the option that it came from."""
+    try:
+        return sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise UserError(f"{where}: must be a sqlite or postgresql+psycopg URL, got: {error}") from None
+    except ValueError:
+        raise UserError(f"{where}: must be a URL whose port is a number, got {without_password(url)}") from None
+
+
+def has_password(url: str) -> bool:
+    """Whether a database's URL holds a password, before its host or in its query."""
+    parts = parsed(url)
+    return parts.password is not None or any("password" in key.lower() for key in parts.query)
+
+
+def without_password(text: str) -> str:
+    """A URL, or a sentence with some, as it may be shown; rather too little of it than a piece of a password."""
+    shown = re.sub(r"(?i)([?&][^\s=&]*password[^\s=&]*=)[^\s&]*", r"\1***", text)
+    return re.sub(r"(?<!/)//[^\s/:]*(:\S*)?@", "//***@", shown)
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
@@ -76,20 +108,33 @@ def prepare(engine: sa.Engine) -> None:
         cursor.close()
 
 
+@contextmanager
+def creation(url: str) -> Iterator[None]:
+    """Creation of tables by one process at a time; PostgreSQL's IF NOT EXISTS fails where two are at it at once."""
+    if parsed(url).get_backend_name() != "postgresql":
+        yield
+        return
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:  # the lock ends with the transaction
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATION)))
+        yield
+
+
 class Database:
     """The few statements that the store is made of; each is one transaction."""
 
     def __init__(self, url: str, tables: sa.MetaData, *, schema: int) -> None:
         try:
-            self.engine = sa.create_engine(url, pool_pre_ping=True)
+            self.engine = sa.create_engine(parsed(url), pool_pre_ping=True)
         except (sa.exc.ArgumentError, ImportError) as error:
             raise UserError(f"database: must be a sqlite or postgresql+psycopg URL, got: {error}") from error
         prepare(self.engine)
-        shown = self.engine.url.render_as_string(hide_password=True)
+        shown = without_password(url)
         try:
-            found = self._schema(tables, schema)
-            if found == schema:
-                self._create(*tables.sorted_tables)
+            with creation(url):
+                found = self._schema(tables, schema)
+                if found == schema:
+                    self._create(*tables.sorted_tables)
         except sa.exc.DBAPIError as error:
             raise WorldError(f"database {shown}: must open, got: {one_line(error)}") from error
         if found != schema:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-PACKAGES = ("torch", "ray", "optuna", "mlflow", "numpy", "sqlalchemy", "kge-study")
+PACKAGES = ("torch", "numba", "ray", "optuna", "scikit-learn", "mlflow", "numpy", "pyarrow", "sqlalchemy", "kge-study")
 
 
 def environment() -> Mapping[str, str]:

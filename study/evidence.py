@@ -5,6 +5,7 @@ is read here; what cannot be read is said, and the report withholds what would r
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from kge.catalog import is_here, load
 from kge.data import Dataset, Side
+from kge.documents import parse_config
 from kge.errors import KgeError
+from kge.footprint import num_parameters
 from kge.slices import CATEGORIES, categories
 from study import report, stats
 from study.importance import importances
@@ -28,8 +31,18 @@ _QUERY = ("relation", "side", "realistic")
 def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
     """Build the report of a record with what lies in the study's folder."""
     ranks = ranks_of(record, folder, say)
-    found = slices_of(record, folder, ranks, say)
-    return report.build(record, out, ranks=ranks, importances=importances(record), slices=found)
+    found, sizes = slices_of(record, folder, ranks, say), dict(_parameters(record))
+    return report.build(record, out, ranks=ranks, importances=importances(record), slices=found, num_parameters=sizes)
+
+
+def _parameters(record: StudyRecord) -> Iterator[tuple[str, int]]:
+    """How many numbers the selection of each arm learns, where its model is one of this version."""
+    entities, relations = record.passport.get("entities"), record.passport.get("relations")
+    for arm in record.arms:
+        chosen = record.current_selection(arm.name)
+        if chosen is not None and isinstance(entities, int) and isinstance(relations, int):
+            with suppress(KgeError):
+                yield arm.name, num_parameters(parse_config(chosen.config), entities=entities, relations=relations)
 
 
 def ranks_of(record: StudyRecord, folder: Path, say: Say) -> Mapping[str, NDArray[np.float64]]:

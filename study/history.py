@@ -30,6 +30,7 @@ def study_record(database: str, name: str) -> StudyRecord:
             amendments=tuple(store.amendments(name)),
             continuations=tuple(store.continuations(name)),
             places=tuple(store.places(name)),
+            wasted=store.wasted(name),
             stops=tuple(_stops(registration, trials)),
             comparison=declared(registration.spec, registration.arms, f"study {name}"),
         )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -45,14 +46,11 @@ class ObjectStore:
 
     def check(self, *, new: bool) -> None:
         """UserError when nothing can be written there, or when a new study would find the files of another one."""
-        name = f".written-{uuid4().hex}"
         try:
             files, root = self._reached()
             if new and _names(files, root):
                 raise UserError(f"{self._where}: must be empty when a study begins, or it would go on with other files")
-            _make(files, root)
-            files.pipe_file(f"{root}/{name}", b"written")
-            files.rm_file(f"{root}/{name}")
+            _check_replacing(files, f"{root}/.written-{uuid4().hex}", self._where)
         except UserError:
             raise
         except ImportError as error:
@@ -129,13 +127,7 @@ class ObjectStore:
 
     def _put(self, file: Path, path: Path) -> None:
         files, root = self._reached()
-        target = f"{root}/{path.as_posix()}"
-        folder, _, name = target.rpartition("/")
-        beside = target if _is_whole(files) else f"{folder}/.{name}.{uuid4().hex}"
-        _make(files, folder)
-        files.put_file(str(file), beside)
-        if beside != target:
-            files.mv(beside, target)
+        _write(files, f"{root}/{path.as_posix()}", lambda to: files.put_file(str(file), to))
 
     def _reached(self) -> tuple[Any, str]:
         """The file system, which fsspec keeps for the next call, and the root in it; nothing listed is remembered."""
@@ -166,8 +158,8 @@ class Sender:
         self._sent: dict[str, tuple[int, int]] = {}
 
     def send(self) -> None:
-        """The best first, as it was saved: a death in between repeats the validation, and finds it best again."""
-        for name in (BEST, LAST):
+        """The best last, as it was saved: after a death in between the next attempt makes it of the other."""
+        for name in (LAST, BEST):
             file = self._directory / name
             if not file.is_file():
                 continue
@@ -212,6 +204,8 @@ def study_url(url: str, study: str) -> str:
     if not parts.scheme or parts.scheme not in fsspec.available_protocols():
         known = "such as s3://bucket/prefix or file:///shared/folder"
         raise UserError(f"--checkpoints: must be a URL {known}, got {url!r}")
+    if parts.scheme in {"file", "local"} and (parts.netloc or not parts.path.startswith("/")):
+        raise UserError(f"--checkpoints: must be an absolute path such as file:///shared/folder, got {url!r}")
     if parts.scheme == "memory":
         raise UserError("--checkpoints: must be a place that all nodes reach, every process has a memory:// of its own")
     return f"{url.rstrip('/')}/{study}"
@@ -237,6 +231,27 @@ def _make(files: Any, folder: str) -> None:
     """A folder; where there are none but in names, to ask for one might make a bucket."""
     if not _is_whole(files):
         files.makedirs(folder, exist_ok=True)
+
+
+def _write(files: Any, target: str, write: Callable[[str], object]) -> None:
+    """A file that is there whole or not at all, in the place of one that was there."""
+    folder, _, name = target.rpartition("/")
+    beside = target if _is_whole(files) else f"{folder}/.{name}.{uuid4().hex}"
+    _make(files, folder)
+    write(beside)
+    if beside != target:
+        files.mv(beside, target)
+
+
+def _check_replacing(files: Any, folder: str, where: str) -> None:
+    """UserError where a file stays although another was written in its place: a training would go back to it."""
+    file = f"{folder}/file"
+    for content in (b"first", b"second"):
+        _write(files, file, partial(files.pipe_file, value=content))
+    found = files.cat_file(file)
+    files.rm(folder, recursive=True)
+    if found != b"second":
+        raise UserError(f"{where}: must let a file replace the one before it, got {found.decode()!r} after 'second'")
 
 
 def _one_line(error: Exception) -> str:

@@ -335,6 +335,7 @@ class StudyRecord:
     comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
     continuations: tuple[Continuation, ...] = ()
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
+    wasted: Cost = field(default_factory=Cost)  # measured again after it had been charged, and charged to nobody
 
     def current_selection(self, arm: str) -> Selection | None:
         """The arm's selection that counts: the latest."""

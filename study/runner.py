@@ -13,11 +13,10 @@ import math
 import os
 import signal
 import socket
-import tempfile
 import textwrap
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -216,10 +215,13 @@ class Cluster:
         desk = _Desk(work, stop=self._stop, width=self._slots.width, look=self._look, placed=placed)
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(desk.width)
         while not desk.done and self._stop.reason is None:
-            with tempfile.TemporaryDirectory(prefix="kge-tune-", ignore_cleanup_errors=True) as scratch:
+            with scratch_folder("kge-tune-") as scratch:
                 try:
                     with _memory_kills_are_deaths(), _credentials_stay():
-                        _tuner(desk, slots=self._slots, scratch=scratch, remote=remote, fingerprint=fingerprint).fit()
+                        tuner = _tuner(
+                            desk, slots=self._slots, scratch=str(scratch), remote=remote, fingerprint=fingerprint
+                        )
+                        tuner.fit()
                 except _Stopped:
                     return
                 except Exception as error:  # not of a training: these are results
@@ -229,7 +231,7 @@ class Cluster:
                     desk.lose_all(reason=_one_line(error))
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """Apply a function to every item, each on the resources of a trial; results as they come."""
+        """Apply a function to every item, each on the resources of a trial, as many at once; results as they come."""
         self.connect()
 
         slots = self._slots
@@ -239,9 +241,12 @@ class Cluster:
             return function(item)
 
         remote = ray.remote(num_cpus=slots.cpus, num_gpus=slots.gpus, resources=dict(slots.custom), max_retries=5)(task)
-        waiting = {remote.remote(item): item for item in items}
-        while waiting and self._stop.reason is None:
-            self._look()
+        queue, waiting = deque(items), dict[ray.ObjectRef[R], T]()
+        while (queue or waiting) and self._stop.reason is None:
+            width = max(1, self._look())
+            while queue and len(waiting) < width:
+                item = queue.popleft()
+                waiting[remote.remote(item)] = item
             ready, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for reference in ready:
                 item = waiting.pop(reference)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from study.database import sqlite_url
+from study.database import sqlite_file, sqlite_url
 from study.errors import UnknownStudyError, UserError
 from study.layout import REPLICATES, TRIALS
 from study.object_store import ObjectStore, study_url
@@ -32,7 +32,7 @@ class Site:
 
     def has_study(self) -> bool:
         """True when a study of this name has been registered; creates nothing."""
-        if self._file is not None and not self._file.exists():
+        if self._missing is not None:
             return False
         with suppress(UnknownStudyError):
             store = Store(self.database)
@@ -44,12 +44,14 @@ class Site:
         return False
 
     def open(self) -> Store:
-        """The store of a study that exists; UnknownStudyError otherwise."""
-        if self._file is not None and not self._file.exists():
+        """The store of a study that exists; UnknownStudyError otherwise. Makes no file."""
+        if self._missing == self.folder / "study.db":
             known = sorted(file.parent.name for file in self.home.glob("*/study.db"))
             raise UnknownStudyError(
                 f"study {self.name!r} is unknown in {self.home} (known: {', '.join(known) or 'none'})"
             )
+        if self._missing is not None:
+            raise UnknownStudyError(f"study {self.name!r} is unknown: there is no file {self._missing}")
         return Store(self.database)
 
     def check_fresh(self) -> None:
@@ -63,9 +65,10 @@ class Site:
                 )
 
     @property
-    def _file(self) -> Path | None:
-        file = self.folder / "study.db"
-        return file if self.database == sqlite_url(file) else None
+    def _missing(self) -> Path | None:
+        """The file of the database, where it is to be one and is not there."""
+        file = sqlite_file(self.database)
+        return None if file is None or file.exists() else file
 
 
 def site(name: str, *, home: Path | None = None, database: str | None = None) -> Site:

@@ -35,6 +35,9 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
         yield f"trained: {devices}"
     yield ""
     parity = ledger.parity()
+    if record.wasted.epochs:
+        repeated = f"{record.wasted.epochs} epochs, {record.wasted.device_seconds:.1f} device-seconds"
+        yield f"repeated after crashes and lost workers, charged to no arm: {repeated}"
     yield "parity (largest over smallest spending): " + ", ".join(f"{unit} {parity[unit]:.3g}" for unit in UNITS)
 
 

@@ -6,7 +6,7 @@ decisions, expected, readings, curves, pruning, spaces, outcomes, seal, methods,
 csv_tables, latex, methods_file, json_file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from study.records import Importance, SliceRecord, StudyRecord
@@ -25,6 +25,7 @@ def build(
     ranks: Ranks | None = None,
     importances: Iterable[Importance] = (),
     slices: Iterable[SliceRecord] = (),
+    num_parameters: Mapping[str, int] | None = None,
 ) -> tuple[Path, ...]:
     """Write the page, the tables and record.json; each whole or not at all.
 
@@ -34,9 +35,10 @@ def build(
         ranks: reciprocal ranks of the tested replicates, a row a seed (study.ranks); without them nothing is decided.
         importances: of the tuned dimensions (study.importance).
         slices: of the test results (study.evidence).
+        num_parameters: of the selection of each arm.
     """
     moments = timeline(record)
-    page = assemble(record, moments, ranks=ranks, importances=importances, slices=slices)
+    page = assemble(record, moments, ranks=ranks, importances=importances, slices=slices, num_parameters=num_parameters)
     tables = {
         "arms.csv": csv_tables.arms(record, page),
         "trials.csv": csv_tables.trials(record),

@@ -71,6 +71,8 @@ def arms(record: StudyRecord, page: Page) -> str:
     budget: Columns = {
         "budget_share": lambda row: shares[row.arm].share,
         "budget_completion": lambda row: shares[row.arm].completion,
+        "search_seconds_per_epoch": lambda row: shares[row.arm].seconds_per_epoch,
+        "parameters": lambda row: page.num_parameters.get(row.arm),
     }
     numbers = ("mean", "std", "low", "high")
     hits: Columns = {f"test_{name}_{number}": _of_hits(name, number) for name in HITS for number in numbers}

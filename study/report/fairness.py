@@ -47,6 +47,11 @@ class Spending:
     interval: float  # its longest time up to a validation, in device-seconds, where these are the budget
     completion: Completion
 
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        """Of its search, validation included; None where no epoch was charged."""
+        return self.search.device_seconds / self.search.epochs if self.search.epochs else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:

@@ -54,6 +54,7 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             record=record,
             page=page,
             budget=budget_text(record),
+            repeated=_repeated(record),
             unit_names=UNIT_NAMES,
             hues=figures.HUES,
             scores=figures.scores(page.groups, look),
@@ -75,6 +76,12 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             files=files,
         )
     )
+
+
+def _repeated(record: StudyRecord) -> str:
+    if not record.wasted.epochs:
+        return ""
+    return f"{text.plural(record.wasted.epochs, 'epoch')}, {record.wasted.device_seconds:,.1f} device-seconds"
 
 
 def _environment() -> jinja2.Environment:

@@ -1,6 +1,6 @@
 """All the rows of a report, assembled once; the page, the tables and record.json show the same ones."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from study.budget import UNITS
@@ -39,6 +39,7 @@ class Page:
     trial_curves: tuple[Curve, ...]
     cost_curves: tuple[Curve, ...]  # against device-seconds where the budget counts these, or epochs
     spendings: tuple[fairness.Spending, ...]
+    num_parameters: Mapping[str, int]  # of the selection of each arm, where it is known
     parities: tuple[fairness.Parity, ...]
     anytime: Anytime | None
     rungs: tuple[RungRow, ...]
@@ -64,6 +65,7 @@ def assemble(
     ranks: Ranks | None = None,
     importances: Iterable[Importance] = (),
     slices: Iterable[SliceRecord] = (),
+    num_parameters: Mapping[str, int] | None = None,
 ) -> Page:
     """The rows of a record, of its timeline, and of what was read beside it."""
     arms = lookup.by_arm(record)
@@ -87,6 +89,7 @@ def assemble(
         trial_curves=by_unit["trials"],
         cost_curves=by_unit["device_seconds" if record.budget_unit == "device_seconds" else "epochs"],
         spendings=spent,
+        num_parameters=num_parameters or {},
         parities=fairness.parities(record, spent),
         anytime=anytime(record, moments),
         rungs=rungs,

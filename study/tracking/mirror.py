@@ -7,7 +7,6 @@ points fall on themselves. One request a run, as long as MLflow's limits on its 
 
 import hashlib
 import os
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -35,6 +34,7 @@ from sqlalchemy import create_engine  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from kge.errors import KgeError  # noqa: E402
+from study.database import sqlite_file, sqlite_url, without_password  # noqa: E402
 from study.errors import WorldError  # noqa: E402
 from study.records import StudyRecord  # noqa: E402
 from study.tracking.models import ModelSender, is_sent  # noqa: E402
@@ -100,18 +100,14 @@ def sync(
         raise WorldError(f"tracking at {without_password(uri)}: must answer, got: {_one_line(error)}") from error
 
 
-def without_password(uri: str) -> str:
-    """The URI as it may be shown."""
-    return re.sub(r"//[^/@]*@", "//***@", uri)
-
-
 def _client(uri: str) -> MlflowClient:
-    """MLflow's own client."""
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.exists():
-        _create(file)
-    elif uri.startswith(tuple(DATABASE_ENGINES)):
-        create_engine(uri).connect().close()  # MLflow would ask one that does not answer for an hour
+    """MLflow's own client; UserError where the URI of a database is none."""
+    if uri.startswith(tuple(DATABASE_ENGINES)):
+        file = sqlite_file(uri, where="MLFLOW_TRACKING_URI")
+        if file is not None and not file.exists():
+            _create(file)
+        else:
+            create_engine(uri).connect().close()  # MLflow would ask one that does not answer for an hour
     return MlflowClient(tracking_uri=uri)
 
 
@@ -126,7 +122,7 @@ def _create(file: Path) -> None:
         made = Path(folder, file.name)
         with closing(sqlite3.connect(made)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-            MlflowClient(tracking_uri=f"sqlite:///{made}")
+            MlflowClient(tracking_uri=sqlite_url(made))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with suppress(FileExistsError):  # another study was faster
             os.link(made, file)

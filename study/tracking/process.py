@@ -8,17 +8,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
+
+from study.database import sqlite_url
 
 
 def tracking_uri(home: Path) -> str:
     """Where MLflow is: MLFLOW_TRACKING_URI, else a SQLite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_url(home.resolve() / "mlflow.db")
 
 
 def is_tracked(home: Path) -> bool:
     """Is there an MLflow that a study may have been sent to? Makes none."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (home.resolve() / "mlflow.db").exists()
+
+
+def serve(home: Path, *, port: int) -> NoReturn:
+    """Become the server of MLflow's pages on the database that MLflow is here."""
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    # A URL may hold a password, which anyone could read among the arguments of a process.
+    own = {"MLFLOW_BACKEND_STORE_URI": tracking_uri(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, command, os.environ | own)
 
 
 def artifact_folder(home: Path) -> Path:

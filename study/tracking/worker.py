@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from study.database import without_password
 from study.errors import StudyError
 from study.history import study_record
 from study.records import StudyRecord
-from study.tracking.mirror import SyncResult, sync, without_password
+from study.tracking.mirror import SyncResult, sync
 from study.tracking.process import artifact_folder, tracking_uri
 
 PERIOD = 5.0  # seconds between rounds, at least

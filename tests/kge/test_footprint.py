@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from kge import evaluation, footprint
+from kge.building import build_model
 from kge.config import TrainingConfig
-from kge.footprint import Sizes, fitted, predicted, resident, room
+from kge.footprint import Sizes, fitted, num_parameters, predicted, resident, room
 from kge.losses import LOSSES
 from kge.memory import halved
 from kge.models import MODELS
@@ -151,6 +152,13 @@ def test_a_training_on_a_gpu_holds_what_was_predicted(model: str, loss: str) -> 
     list(fit(config, graph, directory=None, device="cuda"))
     said = predicted(config, Sizes.of(graph), device="cuda").peak
     assert said == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_number_of_parameters_is_that_of_the_model(model: str) -> None:
+    config = graphs.config({"model.reciprocal": MODELS[model].reciprocal_only}, model=model)
+    built = build_model(config, num_entities=50, num_relations=4)
+    assert num_parameters(config, entities=50, relations=4) == sum(each.numel() for each in built.parameters())
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

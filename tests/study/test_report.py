@@ -506,6 +506,22 @@ def test_figures_are_well_formed_svg(page: Callable[[StudyRecord], Node], tmp_pa
 # ---- budget, spaces, outcomes, selections
 
 
+def test_what_was_trained_twice_is_said(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished()
+    said = "Repeated after crashes and lost workers, and charged to no arm: 3 epochs, 4.2 device-seconds."
+    assert said in page(replace(record, wasted=Cost(epochs=3, device_seconds=4.25))).text
+    assert "charged to no arm" not in page(record).text
+
+
+def test_what_an_epoch_took_is_shown(page: Callable[[StudyRecord], Node], tmp_path: Path) -> None:
+    record = factory.finished()
+    build(record, tmp_path)
+    spent = [trial.charged for trial in record.trials if trial.arm == record.arms[0].name]
+    expected = sum(each.device_seconds for each in spent) / sum(each.epochs for each in spent)
+    assert float(rows(tmp_path / "arms.csv")[0]["search_seconds_per_epoch"]) == pytest.approx(expected)
+    assert f"{expected:.3g}" in page(record).section("budget").text
+
+
 def test_parity_is_shown_in_all_three_units(page: Callable[[StudyRecord], Node]) -> None:
     table = page(factory.finished()).section("budget").find("table")[0]
     assert table.rows()[0][1:4] == ["Trialsdeclared", "Epochs", "Device-seconds"]

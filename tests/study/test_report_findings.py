@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kge.building import build_model
 from kge.catalog import load
 from kge.data import Side
+from kge.documents import parse_config
 from kge.ranks import Ranks
 from kge.ranks_file import write_ranks
 from kge.slices import slices as slices_of_ranks
@@ -459,6 +461,11 @@ def test_slices_are_means_over_seeds_of_the_queries_in_them(tmp_path: Path) -> N
     arms = {arm.name for arm in record.arms}
     write_report(record, folder=tmp_path, out=tmp_path / "report", say=said.append)
     assert said == []
+    chosen = record.current_selection("complex.sce")
+    assert chosen is not None
+    sizes = {row["arm"]: row["parameters"] for row in rows(tmp_path / "report" / "arms.csv")}
+    model = build_model(parse_config(chosen.config), num_entities=200, num_relations=record.passport["relations"])  # type: ignore[arg-type]
+    assert int(sizes["complex.sce"]) == sum(each.numel() for each in model.parameters())
     dataset = load("synthetic")
     by_seed = []
     for each in record.current_replicates("complex.sce"):

@@ -68,6 +68,14 @@ def test_trainings_are_counted_by_the_device_that_they_ran_on() -> None:
     assert not [line for line in status_lines(record, None) if line.startswith("trained")]
 
 
+def test_what_was_trained_twice_is_said() -> None:
+    record = records_factory.finished()
+    twice = replace(record, wasted=Cost(epochs=3, device_seconds=4.25))
+    said = "repeated after crashes and lost workers, charged to no arm: 3 epochs, 4.2 device-seconds"
+    assert said in list(status_lines(twice, None))
+    assert not [line for line in status_lines(record, None) if line.startswith("repeated")]
+
+
 def test_a_study_whose_replicates_failed_is_finished_all_the_same() -> None:
     record = records_factory.finished()
     failed = tuple(
