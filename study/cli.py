@@ -356,6 +356,7 @@ def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
 
     Where MLflow is a tracking server already, only its address is said.
     """
+    from study.database import without_password
     from study.site import site
     from study.tracking.process import is_tracked, serve, tracking_uri
 
@@ -364,7 +365,8 @@ def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
     if not is_tracked(where.home):
         raise UserError(f"study {name!r}: must be in MLflow to be looked at there, `study sync {name}` sends it")
     is_server = (server := tracking_uri(where.home)).startswith("http")
-    click.echo(f'{server if is_server else f"http://127.0.0.1:{port}"}: under "Model training", experiment {name}')
+    address = without_password(server) if is_server else f"http://127.0.0.1:{port}"
+    click.echo(f'{address}: under "Model training", experiment {name}')
     if not is_server:
         serve(where.home, port=port)
 

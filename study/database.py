@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
 SCHEMA_TABLE = "kge_schema"
+_QUOTED = str.maketrans({each: f"%{ord(each):02X}" for each in "%?{}"})
 _CREATION = 0x6B67655F73747564  # names PostgreSQL's lock around the creation of tables
 
 P = ParamSpec("P")
@@ -31,8 +32,11 @@ R = TypeVar("R")
 
 
 def sqlite_url(file: Path) -> str:
-    """The URL of a SQLite database file, whatever its path holds."""
-    return sa.URL.create("sqlite", database=str(file)).render_as_string()
+    """The URL of a SQLite database file, whatever its path holds.
+
+    Only what a URL or Optuna's templates of URLs read otherwise is quoted: MLflow makes the folder as it is spelt here.
+    """
+    return f"sqlite:///{str(file).translate(_QUOTED)}"
 
 
 def sqlite_file(url: str, *, where: str = "database") -> Path | None:

@@ -41,7 +41,7 @@ from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
 from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset
-from study.work import ArmProgress, Sequence, Stop, Work
+from study.work import ArmProgress, Fenced, Sequence, Stop, Work
 
 LOST = "another driver has taken the study over"
 ASKED = "`study stop`"
@@ -76,8 +76,8 @@ def run(
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
             store.register_study(registration, file=str(Path(config.document.path).resolve()))
-            with driving(site, store, stop), cluster:
-                return Drive(site, store, registration, cluster, stop, audience).search_to_report()
+            with driving(site, store, stop, say=audience.say) as check, cluster:
+                return Drive(site, store, registration, cluster, stop, audience, check).search_to_report()
 
 
 def resume(site: Site, *, revision: Revision, address: str, audience: Audience, search: bool = True) -> bool:
@@ -90,7 +90,7 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             site.folder.mkdir(parents=True, exist_ok=True)
         elif not site.folder.is_dir():
             raise UserError(f"--home: must be the folder that holds {site.name!r} and its checkpoints, got {site.home}")
-        with stopping(stop), driving(site, store, stop):
+        with stopping(stop), driving(site, store, stop, say=audience.say) as check:
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             _note_environment(store, registration, say=audience.say)
@@ -98,7 +98,7 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             if remote is not None:
                 remote.check(new=False)
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
-                drive = Drive(site, store, registration, cluster, stop, audience)
+                drive = Drive(site, store, registration, cluster, stop, audience, check)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 
 
@@ -157,11 +157,20 @@ def stopping(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def driving(site: Site, store: Store, stop: Stop) -> Iterator[None]:
-    """Be the study's one driver, with a log of its own."""
+def driving(site: Site, store: Store, stop: Stop, *, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Be the study's one driver, with a log of its own; gives the check that it still is, which raises."""
     lease = store.lease(site.name)
-    with lease.held(on_lost=lambda: stop(LOST), on_stop=lambda: stop(ASKED)), logged(site.folder / "driver.log"):
-        yield
+
+    def lost() -> None:
+        stop(LOST)
+
+    def check() -> None:
+        if not lease.is_ours():
+            lost()
+            raise WorldError(f"study {site.name!r}: {LOST}")
+
+    with lease.held(on_lost=lost, on_stop=lambda: stop(ASKED), say=say), logged(site.folder / "driver.log"):
+        yield check
 
 
 @contextmanager
@@ -190,7 +199,9 @@ class Drive:
         cluster: Cluster,
         stop: Stop,
         audience: Audience,
+        check: Callable[[], None],
     ) -> None:
+        """`check`: raises when the study is not this driver's any more."""
         self._site = site
         self._store = store
         self._study = registration
@@ -198,6 +209,7 @@ class Drive:
         self._cluster = cluster
         self._stop = stop
         self._audience = audience
+        self._check = check
         self._remote = remote_of(registration.environment)
         self._fingerprint = str(registration.passport["fingerprint"])
         self._forget: Callable[[Path], object] = forget
@@ -229,7 +241,8 @@ class Drive:
     def _train(self, work: Work) -> bool:
         if not work.is_done:
             placed = partial(self._store.record_place, self._study.name)
-            self._cluster.execute(work, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
+            fenced = Fenced(work, self._check)
+            self._cluster.execute(fenced, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
         return self._goes_on()
 
     def _search(self, arms: Arms) -> SearchWork:
@@ -277,6 +290,7 @@ class Drive:
 
     def _test(self) -> bool:
         folder, study, remote = self._site.folder, self._study.name, self._remote
+        self._check()
         jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
         device, fingerprint = Slots.of(self._config.resources).device, self._fingerprint
 
@@ -287,6 +301,7 @@ class Drive:
         if jobs:
             self._audience.say(f"ranking the test split: {len(jobs)} replicates")
             for job, evaluation in self._cluster.map(rank, jobs):
+                self._check()
                 record_test(self._store, study=study, folder=folder, remote=remote, job=job, evaluation=evaluation)
         return self._goes_on()
 

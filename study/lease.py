@@ -1,8 +1,10 @@
 """One driver per study: a row that its holder renews.
 
 A driver that dies on this machine frees its study at once (its process is gone), one that dies
-elsewhere when its lease runs out. Taking over compares the owner that was seen dead and swaps it, so of
-two drivers that see it only one wins. The row is also where a driver on any machine is asked to stop.
+elsewhere when its lease runs out and is not renewed while somebody watches, because clocks differ. Taking
+over compares the owner that was seen dead and swaps it, so of two drivers that see it only one wins. A
+driver that has slept asks whether the study is still its own before it goes on. The row is also where a
+driver on any machine is asked to stop.
 """
 
 import os
@@ -11,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from study.errors import StudyLockedError, WorldError
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
-POLL_SECONDS = 0.2  # between two looks at whether a driver that was asked to stop has ended
+FRESH_SECONDS = 15.0  # that a lease is trusted after it was taken or renewed: a renewal and a slow machine
+WATCH_SECONDS = 30.0  # in which a live driver elsewhere renews its lease, whatever its clock says
+POLL_SECONDS = 0.2  # between two looks at whether another driver has ended
 LOOK_SECONDS = 2.0  # between two looks at whether the driver is asked to stop
 
 
@@ -46,15 +50,36 @@ class Owner:
     """The process that holds a study, or held it when it died."""
 
     token: str
-    host: str
+    host: str  # as `this_host` gives it; its name alone in older databases
     pid: int
     expires: float
     stop: bool
 
     @property
+    def name(self) -> str:
+        """Which process it is, for people."""
+        return f"process {self.pid} on {_hostname(self.host)}"
+
+    @property
+    def is_gone(self) -> bool:
+        """True when it was a process of this machine that runs no more."""
+        return self.host in (socket.gethostname(), this_host()) and not _runs(self.pid)
+
+    @property
     def is_alive(self) -> bool:
-        """False once the lease ran out, and at once when its process on this machine is gone."""
-        return self.expires > time.time() and (self.host != socket.gethostname() or _runs(self.pid))
+        """False once the lease ran out by our clock, and at once when its process is gone."""
+        return self.expires > time.time() and not self.is_gone
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """True when only its next renewal can tell: our clock may be wrong, a host of our name be restarted."""
+        like_ours = _hostname(self.host) == socket.gethostname() and self.host not in (socket.gethostname(), this_host())
+        return not self.is_gone and (like_ours or not self.is_alive)
+
+    @property
+    def doubt(self) -> str:
+        """What is said before it is watched."""
+        return f"waiting {WATCH_SECONDS:g} s at most to see whether {self.name}, which may have died, renews its lease"
 
 
 class Lease:
@@ -65,6 +90,7 @@ class Lease:
         self._table = table
         self._study = study
         self._token = uuid.uuid4().hex
+        self._confirmed = -FRESH_SECONDS  # when it was ours for certain
 
     @retried
     def owner(self) -> Owner | None:
@@ -73,27 +99,54 @@ class Lease:
         return Owner(**{name: rows[0][name] for name in Owner.__annotations__}) if rows else None
 
     @retried
-    def acquire(self) -> None:
+    def acquire(self, *, say: Callable[[str], None] = lambda _: None) -> None:
         """Take the study; StudyLockedError while another live driver holds it."""
-        mine = {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(), "stop": False, **_times()}
-        if self._database.insert(self._table, {"study": self._study, **mine}):
+        mine: dict[str, object] = {"token": self._token, "host": this_host(), "pid": os.getpid(), "stop": False}
+        now = _clock()
+        if self._database.insert(self._table, {"study": self._study, **mine, **_times()}):
+            self._confirmed = now
             return
         owner = self.owner()
         if owner is None:
             raise StudyLockedError(f"study {self._study!r}: must have one driver, another has just ended; try again")
         if owner.token == self._token:
             return  # our own row, whose answer was lost
-        if owner.is_alive:
+        if owner.is_in_doubt:
+            say(f"study {self._study}: {owner.doubt}")
+        if not self.is_dead(owner):
+            raise StudyLockedError(f"study {self._study!r}: must have one driver, {owner.name} is running it")
+        now, seen = _clock(), {"study": self._study, "token": owner.token, "expires": owner.expires}
+        if not self._database.update(self._table, seen, {**mine, **_times()}):
             raise StudyLockedError(
-                f"study {self._study!r}: must have one driver, process {owner.pid} on {owner.host} is running it"
+                f"study {self._study!r}: must have one driver, another has just taken it or ended; try again"
             )
-        if not self._database.update(self._table, {"study": self._study, "token": owner.token}, mine):
-            raise StudyLockedError(f"study {self._study!r}: must have one driver, another has just taken it")
+        self._confirmed = now
+
+    def is_dead(self, owner: Owner) -> bool:
+        """Whether the owner drives the study no more; one in doubt is watched, by a clock that only we read."""
+        if not owner.is_in_doubt:
+            return owner.is_gone
+        deadline = time.monotonic() + WATCH_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            now = self.owner()
+            if now is None or now.token != owner.token:
+                return True
+            if now.expires != owner.expires:
+                return False
+        return True
+
+    def is_ours(self) -> bool:
+        """True while the study is ours; asks the database only when nothing was heard of it for long, as after sleep."""
+        return _clock() - self._confirmed < FRESH_SECONDS or self.renew()
 
     @retried
     def renew(self) -> bool:
         """Prolong the lease; False when it is no longer ours."""
-        return self._database.update(self._table, {"study": self._study, "token": self._token}, _times())
+        now = _clock()
+        held = self._database.update(self._table, {"study": self._study, "token": self._token}, _times())
+        self._confirmed = now if held else -FRESH_SECONDS
+        return held
 
     @retried
     def release(self) -> None:
@@ -106,9 +159,11 @@ class Lease:
         return self._database.update(self._table, {"study": self._study, "token": owner.token}, {"stop": True})
 
     @contextmanager
-    def held(self, *, on_lost: Callable[[], None], on_stop: Callable[[], None]) -> Iterator[None]:
+    def held(
+        self, *, on_lost: Callable[[], None], on_stop: Callable[[], None], say: Callable[[str], None] = lambda _: None
+    ) -> Iterator[None]:
         """Hold the study by a thread, which tells once another driver took it, and once somebody asks to stop."""
-        self.acquire()
+        self.acquire(say=say)
         done = threading.Event()
         thread = threading.Thread(target=self._keep, args=(done, on_lost, on_stop), name="lease", daemon=True)
         thread.start()
@@ -140,17 +195,45 @@ class Lease:
 def stop_driver(lease: Lease, study: str, *, timeout: float) -> Iterator[str]:
     """Ask the study's driver to end and wait for it, told in sentences; WorldError when it takes too long."""
     owner = lease.owner()
-    if owner is None or not owner.is_alive:
+    if owner is not None and owner.is_in_doubt:
+        yield f"study {study}: {owner.doubt}"
+    if owner is None or lease.is_dead(owner):
         yield f"study {study}: no driver is running"
         return
-    process, deadline = f"process {owner.pid} on {owner.host}", time.monotonic() + timeout
+    process, deadline = owner.name, time.monotonic() + timeout
     lease.ask_to_stop(owner)
     yield f"study {study}: {process} is asked to stop"
-    while (now := lease.owner()) is not None and now.token == owner.token and now.is_alive:
+    while (now := lease.owner()) is not None and now.token == owner.token and not _has_ended(lease, now):
         if time.monotonic() > deadline:
             raise WorldError(f"study {study!r}: {process} must end within {timeout:g} s, it is still settling")
         time.sleep(POLL_SECONDS)
     yield f"study {study}: {process} has ended"
+
+
+def this_host() -> str:
+    """Name, boot and process namespace, where there are such: processes are looked up by number only in their own."""
+    return " ".join([socket.gethostname(), *_boot_and_namespace()])
+
+
+def _boot_and_namespace() -> Iterator[str]:
+    with suppress(OSError):
+        yield Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with suppress(OSError):
+        yield os.readlink("/proc/self/ns/pid")
+
+
+def _hostname(host: str) -> str:
+    return host.partition(" ")[0]
+
+
+def _clock() -> float:
+    """Seconds that pass while the machine is suspended, too, where there is a clock that counts these."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _has_ended(lease: Lease, owner: Owner) -> bool:
+    """Of an owner that was seen to live: whether it has died since."""
+    return not owner.is_alive and lease.is_dead(owner)
 
 
 def _times() -> dict[str, float]:

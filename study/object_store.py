@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -246,8 +245,8 @@ def _write(files: Any, target: str, write: Callable[[str], object]) -> None:
 def _check_replacing(files: Any, folder: str, where: str) -> None:
     """UserError where a file stays although another was written in its place: a training would go back to it."""
     file = f"{folder}/file"
-    for content in (b"first", b"second"):
-        _write(files, file, partial(files.pipe_file, value=content))
+    _write(files, file, lambda to: files.pipe_file(to, b"first"))
+    _write(files, file, lambda to: files.pipe_file(to, b"second"))
     found = files.cat_file(file)
     files.rm(folder, recursive=True)
     if found != b"second":

@@ -66,7 +66,7 @@ def _pretraining(arm: Arm, trials: list[TrialRecord]) -> Iterator[str]:
 
 def _driver(record: StudyRecord, owner: Owner | None) -> str:
     if owner is not None and owner.is_alive:
-        return f"driven by process {owner.pid} on {owner.host}"
+        return f"driven by {owner.name}"
     return "no driver is running" if _is_finished(record) else f"no driver is running: `study resume {record.name}`"
 
 

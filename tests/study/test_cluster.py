@@ -69,7 +69,14 @@ def test_a_job_has_no_folder_that_a_path_could_start_from(
     assert "runs" in line
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://study:hunter2@db/study", "postgresql://db/s?password=hunter2"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://study:hunter2@db/study",
+        "postgresql://db/s?password=hunter2",
+        "postgresql://db/s?sslpassword=hunter2",
+    ],
+)
 def test_no_password_is_sent_to_where_all_users_would_read_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
@@ -77,6 +84,47 @@ def test_no_password_is_sent_to_where_all_users_would_read_it(
     assert code == 2
     assert line.startswith("error: --database: must hold no password")
     assert "hunter2" not in line
+
+
+@pytest.mark.parametrize(
+    "command", [("run", "demo"), ("status", "demo"), ("submit", "demo", "--address", "http://h:1")]
+)
+def test_a_port_that_is_no_number_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "postgresql+psycopg://study:hunter2@db:5432x/study"
+    code, line = refused(monkeypatch, capsys, *command, "--database", url)
+    assert code == 2
+    must = "database: must be a URL whose port is a number"
+    assert line == f"error: {must}, got postgresql+psycopg://***@db:5432x/study\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [("run", "demo"), ("submit", "demo", "--address", "http://h:1")])
+@pytest.mark.parametrize(
+    ("name", "must"),
+    [
+        ("o'brien", "--name: must be up to 100 letters, digits, ., _ and -"),
+        ("a:b", "--name: must be up to 100 letters, digits, ., _ and -"),
+        ("mlflow.db", "study name: must not be that of a file of MLflow"),
+        ("mlartifacts", "study name: must not be that of a file of MLflow"),
+    ],
+)
+def test_a_new_study_has_a_name_that_mlflow_takes(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    command: tuple[str, ...],
+    name: str,
+    must: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, line = refused(monkeypatch, capsys, *command, "--name", name)
+    assert code == 2
+    assert line.startswith(f"error: {must}")
+    assert line.endswith(f", got {name!r}\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_is_not_run_at_a_job_server(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from kge.fitting import BEST, LAST
 from study.errors import UserError, WorldError
@@ -138,11 +139,40 @@ def test_a_store_that_is_away_loses_the_attempt_and_charges_nothing(
 
 def test_a_new_study_finds_nothing_there(remote: ObjectStore, kept: Path) -> None:
     remote.check(new=True)
-    assert not sent(kept)
+    assert not list(kept.iterdir())
     (kept / "old").write_text("of another study")
     with pytest.raises(UserError, match=rf"checkpoints at {remote.url}: must be empty when a study begins"):
         remote.check(new=True)
     remote.check(new=False)
+
+
+class Keeping(LocalFileSystem):
+    """Does not rename to a name that is taken, and does not say so."""
+
+    protocol = "keeping"
+
+    def mv(self, path1: str, path2: str, **_: object) -> None:
+        if not self.exists(path2):
+            super().mv(path1, path2)
+
+
+def test_a_place_where_files_do_not_replace_each_other_is_refused(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules["fsspec.registry"].__dict__["_registry"], "keeping", Keeping)
+    kept.mkdir()
+    monkeypatch.chdir(kept.parent)
+    must = "must let a file replace the one before it, got 'first' after 'second'"
+    with pytest.raises(UserError, match=f"checkpoints at keeping://kept: {must}"):
+        ObjectStore("keeping://kept").check(new=True)
+    assert not list(kept.iterdir())
+
+
+def test_a_bucket_is_a_place_to_write_to_and_keeps_nothing_of_the_check(
+    served: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in served.variables.items():
+        monkeypatch.setenv(name, value)
+    ObjectStore("s3://studies/checked").check(new=True)
+    assert served.keys("checked") == []
 
 
 @pytest.mark.parametrize(
@@ -150,6 +180,9 @@ def test_a_new_study_finds_nothing_there(remote: ObjectStore, kept: Path) -> Non
     [
         ("/shared/folder", "must be a URL such as s3://bucket/prefix"),
         ("nothing://x", "must be a URL such as s3://bucket/prefix"),
+        ("file://tmp/x", "must be an absolute path such as file:///shared/folder, got 'file://tmp/x'"),
+        ("local://tmp/x", "must be an absolute path"),
+        ("file:tmp/x", "must be an absolute path"),
         ("memory://x", "must be a place that all nodes reach"),
         ("sftp://study:hunter2@host/x", "must hold neither a password nor a query"),
         ("nothing://study:hunter2@host/x", "must hold neither a password nor a query"),

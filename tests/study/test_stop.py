@@ -3,22 +3,26 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import cast
 
 import pytest
+import sqlalchemy as sa
 from ray.tune.search import Searcher
 
-from study import cli
-from study.drive import _note_environment
+from study import cli, lease
+from study.drive import LOST, _note_environment, driving
 from study.errors import WorldError
-from study.records import Assignment
+from study.records import Assignment, Outcome, TrialState
 from study.runner import _Desk, _Issuer, _Stopped
+from study.site import Site
 from study.store import Store
-from study.work import Stop
-from tests.study.toy_study import Toy
+from study.work import Fenced, Stop
+from tests.study.toy_study import Toy, arms_of, search_of
 
 Captured = pytest.CaptureFixture[str]
 CommandLine = Callable[..., tuple[int, str]]
@@ -98,6 +102,62 @@ def test_a_driver_that_takes_long_is_told_and_is_still_asked(toy: Toy, stop: Com
         assert not owner.stop, "the next driver was not asked"
 
 
+def test_a_driver_whose_study_was_taken_over_writes_nothing_more(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 3600.0)  # its thread sleeps as it did
+    stop, taken = Stop(), sa.create_engine(toy.database)
+    site = Site(name="toy", home=toy.home, database=toy.database)
+    with closing(Store(toy.database)) as store, driving(site, store, stop, say=pytest.fail) as check:
+        study = store.registration("toy")
+        with arms_of(study, toy.database) as arms:
+            work = Fenced(search_of(store, study, arms, toy.folder), check)
+            assignment = work.next()
+            assert assignment is not None
+            attempts = store.attempts("toy", "search")
+            with taken.begin() as connection:
+                connection.execute(sa.text("UPDATE kge_lease SET token = 'another'"))
+            monkeypatch.setattr(lease, "FRESH_SECONDS", 0.0)  # it wakes up
+            outcome = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
+            for event in (
+                lambda: work.is_done,
+                work.next,
+                lambda: work.measured(assignment, next(toy._training(assignment))),
+                lambda: work.ended(assignment, outcome),
+                lambda: work.lost(assignment, reason="", by_itself=True),
+            ):
+                with pytest.raises(WorldError, match=r"^study 'toy': another driver has taken the study over$"):
+                    event()
+            assert store.attempts("toy", "search") == attempts
+            assert store.measurements("toy", "search") == []
+    assert stop.reason == LOST
+    taken.dispose()
+
+
+def test_a_driver_whose_clock_is_late_is_asked_and_awaited(
+    toy: Toy, stop: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "LEASE_SECONDS", -1.0)  # run out by every clock when it is written
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 0.1)
+    asked = Event()
+    with closing(Store(toy.database)) as store, ThreadPoolExecutor(1) as pool:
+        held = Event()
+
+        def drive_late() -> None:
+            with store.lease("toy").held(on_lost=asked.set, on_stop=asked.set):
+                held.set()
+                asked.wait(60)
+
+        driver = pool.submit(drive_late)
+        held.wait(60)
+        code, said = stop("toy")
+        driver.result()
+    assert code == 0
+    doubt, told, ended = said.splitlines()
+    assert "which may have died, renews its lease" in doubt
+    assert told.endswith(" is asked to stop")
+    assert ended.endswith(" has ended")
+
+
 def test_nothing_to_stop_is_no_error_and_an_unknown_study_is(stop: CommandLine) -> None:
     assert stop("toy") == (0, "study toy: no driver is running\n")
     code, said = stop("toys")
@@ -133,6 +193,19 @@ def test_a_study_does_not_begin_in_a_folder_with_trainings_of_another(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path / 'toy' / 'trials'}: must be empty where a study begins")
     assert {path.name for path in (tmp_path / "toy").iterdir()} == {"trials"}
+
+
+@pytest.mark.parametrize("command", ["status", "report", "sync", "stop"])
+def test_to_look_for_a_study_makes_no_database(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study", command, "toy", "--database", "sqlite:///new.db"])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: study 'toy' is unknown: there is no file new.db\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

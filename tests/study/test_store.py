@@ -2,17 +2,21 @@
 
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Event
 
 import pytest
 import sqlalchemy as sa
 
-from study import database
+from study import database, lease
+from study.arms import Arms
 from study.database import retried, sqlite_url
 from study.errors import StudyExistsError, StudyLockedError, UnknownStudyError, UserError, WorldError
 from study.records import (
@@ -31,6 +35,7 @@ from study.records import (
     TrialState,
 )
 from study.store import AttemptRecord, Registration, Store
+from tests.crash.servers import free_port
 
 ARM = Arm(
     name="complex.sce",
@@ -263,21 +268,78 @@ def test_a_driver_that_died_on_this_machine_frees_its_study_at_once(store: Store
     driver.communicate()
 
 
-def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(store: Store, url: str) -> None:
-    lease = store.lease("s")
-    lease.acquire()
+def rewrite_lease(url: str, **values: object) -> None:
+    """Another host has written the lease of study s, or another clock."""
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE kge_lease SET host = 'elsewhere', pid = 1"))
-    with pytest.raises(StudyLockedError, match="process 1 on elsewhere"):
-        store.lease("s").acquire()
-    with engine.begin() as connection:
-        connection.execute(sa.text(f"UPDATE kge_lease SET expires = {time.time() - 1}"))
+        names = ", ".join(f"{name} = :{name}" for name in values)
+        connection.execute(sa.text(f"UPDATE kge_lease SET {names} WHERE study = 's'"), values)
     engine.dispose()
-    second = store.lease("s")
-    second.acquire()
+
+
+def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WATCH_SECONDS", 0.5)
+    first, second, said = store.lease("s"), store.lease("s"), list[str]()
+    first.acquire()
+    rewrite_lease(url, host="elsewhere boot pid:[1]", pid=1)
+    with pytest.raises(StudyLockedError, match="process 1 on elsewhere is running it"):
+        second.acquire(say=said.append)
+    assert said == []
+    rewrite_lease(url, expires=time.time() - 1)
+    second.acquire(say=said.append)
+    died = "process 1 on elsewhere, which may have died"
+    assert said == [f"study s: waiting 0.5 s at most to see whether {died}, renews its lease"]
     assert second.renew()
-    assert not lease.renew()
+    assert not first.renew()
+
+
+@pytest.mark.parametrize("host", ["elsewhere", f"{socket.gethostname()} boot pid:[1]"])
+def test_a_driver_elsewhere_lives_while_it_renews_whatever_its_clock_says(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(lease, "WATCH_SECONDS", 60.0)
+    store.lease("s").acquire()
+    rewrite_lease(url, host=host, pid=2**30, expires=1.0)  # no process of ours has this number
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: (Event().wait(0.5), rewrite_lease(url, expires=2.0)))
+        with pytest.raises(StudyLockedError, match=f"process {2**30} on {host.split()[0]} is running it"):
+            store.lease("s").acquire()
+    assert not store.lease("s").renew()
+
+
+def test_processes_are_looked_up_only_where_their_numbers_are_ours(store: Store, url: str) -> None:
+    store.lease("s").acquire()
+    hostname, ours = socket.gethostname(), lease.this_host()
+    for host, is_gone in [(ours, True), (hostname, True), (f"{hostname} boot pid:[1]", False), ("elsewhere", False)]:
+        rewrite_lease(url, host=host, pid=2**30)
+        owner = store.lease("s").owner()
+        assert owner is not None
+        assert owner.is_gone is is_gone
+        assert owner.is_alive is not is_gone
+        assert owner.name == f"process {2**30} on {host.split()[0]}"
+
+
+def test_a_driver_that_slept_asks_whether_the_study_is_still_its_own(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, asked, now = store.lease("s"), list[str](), [0.0]
+    monkeypatch.setattr(lease, "_clock", lambda: now[0])
+    first.acquire()
+    sa.event.listen(store._database.engine, "before_cursor_execute", lambda *seen: asked.append(seen[2]))
+    assert first.is_ours()
+    assert not asked, "it costs nothing while the lease is renewed"
+    now[0] += 2 * lease.LEASE_SECONDS
+    assert first.is_ours()
+    assert len(asked) == 1
+    assert first.is_ours()
+    assert len(asked) == 1, "it was renewed"
+    rewrite_lease(url, token="another's")
+    now[0] += 2 * lease.LEASE_SECONDS
+    assert not first.is_ours()
+    assert not first.is_ours()
 
 
 def test_a_held_lease_is_let_go_at_the_end(store: Store) -> None:
@@ -304,6 +366,30 @@ def test_a_database_of_another_version_is_refused_and_left_alone(url: str, state
         Store(url)
     assert sa.inspect(engine).get_table_names() == tables
     engine.dispose()
+
+
+def test_studies_that_begin_at_once_make_their_tables_one_after_the_other() -> None:
+    url, together = postgres(), Barrier(6)
+
+    def begin(number: int) -> None:
+        together.wait()
+        Store(url).close()
+        together.wait()
+        Arms(url, f"s{number}").close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(begin, range(6)))
+
+
+@pytest.mark.parametrize("folder", ["what?", "50%41", "{ü b}"])
+def test_a_file_is_where_its_path_says(folder: str, tmp_path: Path) -> None:
+    file = tmp_path / folder / "study.db"
+    file.parent.mkdir()
+    assert database.sqlite_file(sqlite_url(file)) == file
+    Store(sqlite_url(file)).close()
+    Arms(sqlite_url(file), "s").close()
+    assert {path.name for path in tmp_path.iterdir()} == {folder}
+    assert file.is_file()
 
 
 def test_sqlite_writes_ahead_and_loses_no_commit_to_a_power_cut(tmp_path: Path) -> None:
@@ -344,3 +430,9 @@ def test_a_database_that_is_none_is_a_mistake_and_one_that_does_not_open_the_wor
 ) -> None:
     with pytest.raises(error, match="database"):
         Store(bad)
+
+
+def test_a_database_that_does_not_open_is_named_without_its_password() -> None:
+    url = f"postgresql+psycopg://127.0.0.1:{free_port()}/s?sslpassword=hunter2"
+    with pytest.raises(WorldError, match=r"database \S+:\d+/s\?sslpassword=\*\*\*: must open"):
+        Store(url)

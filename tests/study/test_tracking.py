@@ -17,12 +17,12 @@ import pytest
 from mlflow.entities import Metric
 
 from study import cli
-from study.database import sqlite_url
+from study.database import sqlite_url, without_password
 from study.errors import UnknownStudyError, WorldError
 from study.history import study_record
 from study.records import Amendment, ArmStop, Cost, FailureClass, Place, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
-from study.tracking.mirror import SyncResult, sync, without_password
+from study.tracking.mirror import SyncResult, sync
 from study.tracking.moments import is_done
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
@@ -571,8 +571,14 @@ def test_a_database_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
 
 
 def test_passwords_are_not_shown() -> None:
-    assert without_password("postgresql://me:secret@db:5432/mlflow") == "postgresql://***@db:5432/mlflow"
-    assert without_password("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
+    for password in ("secret", "se/cret", "secret@", "s://e@cre:t", "secret?x"):
+        assert without_password(f"postgresql://me:{password}@db:5432/mlflow") == "postgresql://***@db:5432/mlflow"
+        assert without_password(f"no 'redis://:{password}@db/0': a@b") == "no 'redis://***@db/0': a@b"
+    assert without_password("https://token@db/x") == "https://***@db/x"
+    for key in ("password", "sslpassword", "Password2"):
+        assert without_password(f"mysql://db:1/x?a=b&{key}=se@cr/et&c=d") == f"mysql://db:1/x?a=b&{key}=***&c=d"
+    for harmless in ("sqlite:////home/a@b/mlflow.db", "http://db:5000/x?user=me", "sqlite:////home/a:b@c/mlflow.db"):
+        assert without_password(harmless) == harmless
 
 
 # -- a real server -------------------------------------------------------------------------------
@@ -734,6 +740,27 @@ def test_the_command_sends_a_study_from_nothing(home: Home, made_database: Path)
     assert sync_command(**home.place) == NOTHING
     with pytest.raises(UnknownStudyError, match="unknown here"):
         sync_command(**home.place | {"name": "other"})
+
+
+@pytest.mark.parametrize("folder", ["what?", "50%41", "{ü b}"])
+def test_mlflows_own_database_is_where_the_home_is(folder: str, tmp_path: Path) -> None:
+    home = tmp_path / folder
+    home.mkdir()
+    sync(factory.finished(**SMALL), uri=tracking_uri(home), artifacts=artifact_folder(home))
+    assert list(tmp_path.rglob("mlflow.db")) == [home / "mlflow.db"]
+    assert_holds(Tracking(tracking_uri(home), artifact_folder(home)), factory.finished(**SMALL))
+
+
+def test_a_tracking_uri_that_is_none_is_one_sentence(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg://me:secret@db:5432x/mlflow")
+    monkeypatch.setattr(sys, "argv", ["study", "sync", home.record.name, "--home", str(home.folder)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    must = "MLFLOW_TRACKING_URI: must be a URL whose port is a number"
+    assert capsys.readouterr().err == f"error: {must}, got postgresql+psycopg://***@db:5432x/mlflow\n"
 
 
 def test_the_command_fails_where_mlflow_does_not_take_all(
