@@ -61,9 +61,14 @@ class Owner:
         return f"process {self.pid} on {_hostname(self.host)}"
 
     @property
+    def is_here(self) -> bool:
+        """True when its process is one of those whose numbers we see."""
+        return self.host in (socket.gethostname(), this_host())
+
+    @property
     def is_gone(self) -> bool:
-        """True when it was a process of this machine that runs no more."""
-        return self.host in (socket.gethostname(), this_host()) and not _runs(self.pid)
+        """True when it was a process here that runs no more."""
+        return self.is_here and not _runs(self.pid)
 
     @property
     def is_alive(self) -> bool:
@@ -73,8 +78,8 @@ class Owner:
     @property
     def is_in_doubt(self) -> bool:
         """True when only its next renewal can tell: our clock may be wrong, a host of our name be restarted."""
-        like_ours = _hostname(self.host) == socket.gethostname() and self.host not in (socket.gethostname(), this_host())
-        return not self.is_gone and (like_ours or not self.is_alive)
+        is_namesake = not self.is_here and _hostname(self.host) == socket.gethostname()
+        return not self.is_gone and (is_namesake or not self.is_alive)
 
     @property
     def doubt(self) -> str:
@@ -137,7 +142,7 @@ class Lease:
         return True
 
     def is_ours(self) -> bool:
-        """True while the study is ours; asks the database only when nothing was heard of it for long, as after sleep."""
+        """True while the study is ours; asks the database only when it was not renewed for long, as after sleep."""
         return _clock() - self._confirmed < FRESH_SECONDS or self.renew()
 
     @retried
@@ -219,7 +224,7 @@ def _boot_and_namespace() -> Iterator[str]:
     with suppress(OSError):
         yield Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with suppress(OSError):
-        yield os.readlink("/proc/self/ns/pid")
+        yield str(Path("/proc/self/ns/pid").readlink())
 
 
 def _hostname(host: str) -> str:
