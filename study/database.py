@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
 SCHEMA_TABLE = "kge_schema"
 _QUOTED = str.maketrans({each: f"%{ord(each):02X}" for each in "%?{}"})
+_COUNTED = {"preserve_rowcount": True}  # else PostgreSQL's answer to an INSERT is lost, and every row looks old
 _CREATION = 0x6B67655F73747564  # names PostgreSQL's lock around the creation of tables
 
 P = ParamSpec("P")
@@ -170,7 +171,9 @@ class Database:
     def insert(self, table: sa.Table, row: Mapping[str, object]) -> bool:
         """Insert unless the key exists; True when the row is new."""
         with self.engine.begin() as connection:
-            result = connection.execute(self._insert(table).values(dict(row)).on_conflict_do_nothing())
+            result = connection.execute(
+                self._insert(table).values(dict(row)).on_conflict_do_nothing(), execution_options=_COUNTED
+            )
             return result.rowcount > 0
 
     def upsert(self, table: sa.Table, key: Mapping[str, object], values: Mapping[str, object]) -> None:

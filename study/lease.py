@@ -114,8 +114,9 @@ class Lease:
         owner = self.owner()
         if owner is None:
             raise StudyLockedError(f"study {self._study!r}: must have one driver, another has just ended; try again")
-        if owner.token == self._token:
-            return  # our own row, whose answer was lost
+        if owner.token == self._token:  # our own row, whose answer was lost
+            self._confirmed = now
+            return
         if owner.is_in_doubt:
             say(f"study {self._study}: {owner.doubt}")
         if not self.is_dead(owner):
