@@ -9,6 +9,7 @@ from study.lease import Owner
 from study.pretraining import start_text, starts_elsewhere
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 from study.report import hardware
+from study.report.fairness import repeated
 
 
 def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
@@ -34,10 +35,9 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
         yield ""
         yield f"trained: {devices}"
     yield ""
+    if twice := repeated(record):
+        yield f"repeated after crashes and lost workers, charged to no arm: {twice}"
     parity = ledger.parity()
-    if record.wasted.epochs:
-        repeated = f"{record.wasted.epochs} epochs, {record.wasted.device_seconds:.1f} device-seconds"
-        yield f"repeated after crashes and lost workers, charged to no arm: {repeated}"
     yield "parity (largest over smallest spending): " + ", ".join(f"{unit} {parity[unit]:.3g}" for unit in UNITS)
 
 

@@ -133,6 +133,14 @@ def budget_text(record: StudyRecord) -> str:
     return text.quantity(amount(record.budget, record.budget_unit), UNIT_NAMES[record.budget_unit])
 
 
+def repeated(record: StudyRecord) -> str:
+    """What was trained twice and charged to no arm; empty where nothing was."""
+    wasted = record.wasted
+    if not wasted.epochs:
+        return ""
+    return f"{text.plural(wasted.epochs, 'epoch')}, {wasted.device_seconds:,.1f} device-seconds"
+
+
 def _exactness(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
     if not _is_timed(record):
         return "all of it and no more"

@@ -17,7 +17,7 @@ from study.budget import amount
 from study.records import StudyRecord
 from study.report import anytime, decisions, figures, hardware, outcomes, readings, text
 from study.report.expected import FlipRow
-from study.report.fairness import UNIT_NAMES, budget_text
+from study.report.fairness import UNIT_NAMES, budget_text, repeated
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
@@ -54,7 +54,7 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             record=record,
             page=page,
             budget=budget_text(record),
-            repeated=_repeated(record),
+            repeated=repeated(record),
             unit_names=UNIT_NAMES,
             hues=figures.HUES,
             scores=figures.scores(page.groups, look),
@@ -76,12 +76,6 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             files=files,
         )
     )
-
-
-def _repeated(record: StudyRecord) -> str:
-    if not record.wasted.epochs:
-        return ""
-    return f"{text.plural(record.wasted.epochs, 'epoch')}, {record.wasted.device_seconds:,.1f} device-seconds"
 
 
 def _environment() -> jinja2.Environment:

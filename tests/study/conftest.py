@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from study.database import sqlite_url
 from study.tracking.mirror import sync
 from tests.study import records_factory as factory
 from tests.study.mlflow_store import Served, Tracking, copy, free_port, kill, new_tracking, wait_until_healthy
+from tests.study.saved_study import save
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,16 @@ def made_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("mlflow") / "home" / "made.db"
     sync(factory.finished(name="first", trials=1, replicates=0), uri=f"sqlite:///{file}", artifacts=file.parent)
     return file
+
+
+@pytest.fixture
+def home_of_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home folder of one finished study, `small`, that no MLflow knows."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "home" / "small").mkdir(parents=True)
+    record = factory.finished(name="small", models=("complex",), trials=2, replicates=0)
+    save(record, sqlite_url(tmp_path / "home" / "small" / "study.db"))
+    return tmp_path / "home"
 
 
 @pytest.fixture

@@ -8,40 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from study.database import sqlite_url
-from tests.study import records_factory as factory
 from tests.study.mlflow_store import free_port, kill, new_tracking, wait_until_healthy
-from tests.study.saved_study import save
 from tests.study.test_plan_cli import Captured, study
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "home" / "small").mkdir(parents=True)
-    record = factory.finished(name="small", models=("complex",), trials=2, replicates=0)
-    save(record, sqlite_url(tmp_path / "home" / "small" / "study.db"))
-    return tmp_path / "home"
-
-
-def test_the_pages_are_served(home: Path, made_database: Path) -> None:
-    new_tracking(made_database, home, "mlflow.db")
+def test_the_pages_are_served(home_of_small: Path, made_database: Path) -> None:
+    new_tracking(made_database, home_of_small, "mlflow.db")
     uri = f"http://127.0.0.1:{(port := free_port())}"
-    command = [sys.executable, "-m", "study.cli", "ui", "small", "--home", str(home), "--port", str(port)]
-    with (home / "ui.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home, env=os.environ, start_new_session=True)
+    command = [sys.executable, "-m", "study.cli", "ui", "small", "--home", str(home_of_small), "--port", str(port)]
+    with (home_of_small / "ui.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, cwd=home_of_small, env=os.environ, start_new_session=True
+        )
     try:
         wait_until_healthy(uri, process)
         with urllib.request.urlopen(uri, timeout=60) as answer:
             assert b"<title>MLflow</title>" in answer.read()
     finally:
         kill(process)
-    assert (home / "ui.log").read_text().startswith(f'{uri}: under "Model training", experiment small\n')
+    assert (home_of_small / "ui.log").read_text().startswith(f'{uri}: under "Model training", experiment small\n')
 
 
-def test_a_server_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+def test_a_server_is_named(home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert study(monkeypatch, "ui", "small", "--home", str(home)) == 0
+    assert study(monkeypatch, "ui", "small", "--home", str(home_of_small)) == 0
     assert capsys.readouterr().out == 'http://tracking:5000: under "Model training", experiment small\n'
 
 
@@ -53,8 +43,8 @@ def test_a_server_is_named(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     ],
 )
 def test_where_there_is_nothing_to_look_at_it_is_said(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, name: str, sentence: str
+    home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, name: str, sentence: str
 ) -> None:
-    assert study(monkeypatch, "ui", name, "--home", str(home)) == 2
+    assert study(monkeypatch, "ui", name, "--home", str(home_of_small)) == 2
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
-    assert not (home / "mlflow.db").exists()
+    assert not (home_of_small / "mlflow.db").exists()
