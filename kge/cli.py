@@ -64,11 +64,14 @@ def train(
 
     from kge.catalog import load
     from kge.fitting import BEST, LAST, read_curve
+    from kge.precision import has_bfloat16
 
     directory = _writable(directory or Path("runs") / config.stem)
     training_config = _read_config(config, assignments, is_new=not (directory / LAST).is_file())
     dataset = load(training_config.dataset).sealed()
     training_config = _fitted(training_config, dataset, memory, device)
+    if training_config.training.precision == "bfloat16" and not has_bfloat16(device):
+        click.echo("training.precision: bfloat16 is not multiplied by this processor, float32 instead", err=True)
     if (directory / LAST).is_file():
         click.echo(f"continuing {directory / LAST}")
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"

@@ -1,12 +1,14 @@
-"""In which precision CUDA multiplies float32 matrices: said where it matters, and given back afterwards.
+"""In which precision a device multiplies matrices: float32 or TF32 on CUDA, and whether it knows bfloat16.
 
 Tensor cores take float32 factors as TF32, with 10 bits of mantissa in place of 23, and sum in float32. torch begins
 without it in matrix products and with it in cuDNN's convolutions, and a program may have changed either: training
-steps and rankings say what they need. What has no TF32, a CPU above all, computes in float32 whatever is said.
+steps and rankings say what they need, and give back what was set. What has no TF32, a CPU above all, computes in
+float32 whatever is said; so does what has no bfloat16, where torch would go through loops that are many times slower.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -23,3 +25,13 @@ def products(*, tf32: bool) -> Iterator[None]:
     finally:
         for each, was in zip(settings, before, strict=True):
             each.fp32_precision = was
+
+
+@cache
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for products of bfloat16: AVX-512, ARM's, NVIDIA's from Ampere on."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from kge import catalog
+from kge import building, catalog, footprint, precision
 from kge.cli import _read_config
 from kge.fitting import BEST, LAST
 from tests.kge.command_line import CONFIG, Kge
@@ -24,6 +24,21 @@ ROOT = Path(__file__).parents[2]
 
 def _files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
+
+
+def test_bfloat16_on_a_processor_without_is_float32_and_said(kge: Kge, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (building, footprint, precision):
+        monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+    softmax = ("train", "small.yaml", "--device", "cpu", "--set", "loss.name=sce")
+    exact = kge(*softmax, "--directory", "exact")
+    asked = kge(*softmax, "--directory", "asked", "--set", "training.precision=bfloat16")
+    assert exact.err == ""
+    assert asked.err == "training.precision: bfloat16 is not multiplied by this processor, float32 instead\n"
+
+    def losses(folder: str) -> list[str]:
+        return [row["loss"] for row in csv.DictReader(Path(folder, "curve.csv").read_text().splitlines())]
+
+    assert losses("asked") == losses("exact")
 
 
 def test_train_evaluate_and_predict(kge: Kge, tmp_path: Path) -> None:
