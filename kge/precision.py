@@ -32,6 +32,4 @@ def has_bfloat16(device: str) -> bool:
     """Whether the device has instructions for products of bfloat16: AVX-512, ARM's, NVIDIA's from Ampere on."""
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,7 +1,7 @@
 """Pretraining: a training whose tables start from those of another one.
 
 Entities and relations are matched by name. Both graphs must have the same fingerprint, so a name has the same
-id in both, and the tables are taken as they are, the inverse relations of a reciprocal model included.
+id in both, and the tables are taken as they are, those of reciprocal relations included.
 Everything else starts anew: further parameters of the model, optimizer, schedule, random numbers.
 
 Kamigaito & Hayashi (ACL 2021) start sce_ls and sans in this way from tables trained with sce_bc and ns_freq.

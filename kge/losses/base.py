@@ -122,11 +122,11 @@ class AbstractSoftmaxLoss(AbstractBlockLoss):
         log_p = scores.log_softmax(dim=1)
         return self._smoothed(log_p, answer_sum(log_p, answers, answers.share))
 
-    def _smoothed(self, log_p: Float[Tensor, "B E"], true: Rows) -> Rows:
+    def _smoothed(self, log_p: Float[Tensor, "B E"], answer: Rows) -> Rows:
         if self.smoothing == 0:
-            return -true
+            return -answer
         spread = self.smoothing / max(1, log_p.shape[1] - 1)
-        return -(1 - self.smoothing) * true - spread * (log_p.sum(dim=1) - true)
+        return -(1 - self.smoothing) * answer - spread * (log_p.sum(dim=1) - answer)
 
 
 def answer_sum(values: Float[Tensor, "B E"], answers: Answers, weight: Float[Tensor, " P"] | None) -> Rows:

@@ -51,6 +51,6 @@ class BCE(AbstractBlockLoss):
     ) -> None:
         return None
 
-    def _labelled(self, shifted: Float[Tensor, "B E"], true: Rows) -> Rows:
-        loss = softplus(shifted).sum(dim=1) - (1 - self.smoothing) * true
+    def _labelled(self, shifted: Float[Tensor, "B E"], answer: Rows) -> Rows:
+        loss = softplus(shifted).sum(dim=1) - (1 - self.smoothing) * answer
         return loss - shifted.mean(dim=1) if self.smoothing else loss

@@ -49,8 +49,8 @@ class AbstractLogisticLoss(AbstractSamplingLoss):
 
     def rows(self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None) -> Rows:
         """Loss of each row with A = B = 1."""
-        true, noise = self.terms(positive, negative, weight)
-        return true + noise
+        of_positive, of_negatives = self.terms(positive, negative, weight)
+        return of_positive + of_negatives
 
     def use_subsampling(self, variant: Subsampling, alpha: float) -> None:
         """Take these options; they decide the objective together with the loss."""

@@ -40,8 +40,8 @@ class NS(AbstractLogisticLoss):
     def terms(
         self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
     ) -> tuple[Rows, Rows]:
-        true = -logsigmoid(positive + self.margin)
-        noise = -weighted_sum(logsigmoid(-(negative + self.margin)), weight)
+        of_positive = -logsigmoid(positive + self.margin)
+        of_negatives = -weighted_sum(logsigmoid(-(negative + self.margin)), weight)
         if self.normalize == "sum":
-            return true, noise
-        return true / 2, noise / (2 * max(1, negative.shape[1]))
+            return of_positive, of_negatives
+        return of_positive / 2, of_negatives / (2 * max(1, negative.shape[1]))

@@ -33,5 +33,5 @@ class NSFreq(AbstractLogisticLoss):
     def terms(
         self, positive: Rows, negative: Float[Tensor, "B K"], weight: Float[Tensor, "B K"] | None
     ) -> tuple[Rows, Rows]:
-        noise = weighted_sum(logsigmoid(-(negative + self.margin)), weight)
-        return -logsigmoid(positive + self.margin) / 2, -noise / 2
+        of_negatives = weighted_sum(logsigmoid(-(negative + self.margin)), weight)
+        return -logsigmoid(positive + self.margin) / 2, -of_negatives / 2

@@ -62,5 +62,5 @@ def self_adversarial(
         hardness = hardness + weight.log()
     # A row whose negatives were all left out has no distribution: its weights are NaN, and mean 0.
     adversarial = hardness.softmax(dim=1).nan_to_num(nan=0.0)
-    noise = (adversarial * logsigmoid(-negative)).sum(dim=1)
-    return -logsigmoid(positive) / 2, -noise / 2
+    of_negatives = (adversarial * logsigmoid(-negative)).sum(dim=1)
+    return -logsigmoid(positive) / 2, -of_negatives / 2

@@ -66,7 +66,7 @@ class ModelSpec:
 class AbstractModel(nn.Module, ABC):
     """Scores of triples. A final class sets both tables and writes the four abstract methods."""
 
-    reciprocal_only: ClassVar[bool] = False  # the head can be asked for only as the tail of an inverse relation
+    reciprocal_only: ClassVar[bool] = False  # the head can be asked for only as the tail of a reciprocal relation
 
     comparison: Comparison | None = None  # what compare() does, where kge.gathered may do it without it
     entities: nn.Parameter  # (E, D)

@@ -57,7 +57,7 @@ def _square(vectors: Tensor) -> Tensor:
 def _rows(model: AbstractModel, triples: Triples) -> tuple[_Row, ...]:
     """Head vectors, relations and tail vectors of both rows of each triple, tail queries first; equal ones once.
 
-    The head query of a reciprocal model is a tail query of the inverse relation: its head is the triple's tail.
+    The head query of a reciprocal model is a tail query of the reciprocal relation: its head is the triple's tail.
     """
     r = triples[:, 1]
     head, tail = lookup(model.entities, triples[:, ::2]).unbind(1)

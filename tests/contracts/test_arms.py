@@ -13,18 +13,16 @@ from tests.kge import graphs
 FACTS = [tuple(fact) for fact in graphs.ring().train.tolist()]
 GRAPH = graphs.dataset(train=FACTS, valid=FACTS)
 CHANCE = sum(1 / rank for rank in range(1, GRAPH.num_entities + 1)) / GRAPH.num_entities
-PAIRS: list[Any] = [
+ARMS: list[Any] = [
     pytest.param(model, loss, MODELS[model].reciprocal_only, id=f"{model}-{loss}")
     for model in MODELS
     for loss in LOSSES
 ]
-PAIRS += [
-    pytest.param(model, loss, True, id=f"{model}-{loss}-reciprocal") for model in MODELS for loss in ("ns", "sce")
-]
+ARMS += [pytest.param(model, loss, True, id=f"{model}-{loss}-reciprocal") for model in MODELS for loss in ("ns", "sce")]
 
 
-@pytest.mark.parametrize(("model", "loss", "reciprocal"), PAIRS)
-def test_a_pair_learns_its_facts(model: str, loss: str, reciprocal: bool) -> None:
+@pytest.mark.parametrize(("model", "loss", "reciprocal"), ARMS)
+def test_an_arm_learns_its_facts(model: str, loss: str, reciprocal: bool) -> None:
     paths: dict[str, object] = {"training.max_epochs": 24, "validation.every": 6, "model.reciprocal": reciprocal}
     if issubclass(LOSSES[loss], AbstractLogisticLoss):
         paths["loss.margin"] = 3.0 if model in ("transe", "rotate") else 0.0  # a distance cannot score above zero
