@@ -42,7 +42,7 @@ class Slice:
 
 def slices(ranks: Sequence[Ranks], dataset: Dataset) -> Iterator[Slice]:
     """All slices of all kinds, each kind in its own order; relations by the number of their queries."""
-    category, frequency_bin = categories(dataset), np.digitize(frequencies(dataset), _STARTS) - 1
+    category, frequency_bin = categories(dataset), frequency_bins(dataset)
     sides = tuple(Side)
     yield from _slices("side", sides, ranks, lambda each: np.full(len(each.head), sides.index(each.side)))
     by_relation = _slices("relation", dataset.relations, ranks, lambda each: each.relation)
@@ -67,6 +67,12 @@ def categories(dataset: Dataset) -> Int64s:
 def frequencies(dataset: Dataset) -> Int64s:
     """Occurrences of every entity in train, as head or tail."""
     found: Int64s = torch.bincount(dataset.train[:, [0, 2]].flatten(), minlength=dataset.num_entities).numpy()
+    return found
+
+
+def frequency_bins(dataset: Dataset) -> Int64s:
+    """Position in BINS of every entity."""
+    found: Int64s = np.digitize(frequencies(dataset), _STARTS) - 1
     return found
 
 

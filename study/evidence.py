@@ -4,7 +4,7 @@ A report reads records and plain numbers. What is read from the study's folder, 
 is read here; what cannot be read is said, and the report withholds what would rest on it.
 """
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kge.data import Dataset, Side
 from kge.documents import parse_config
 from kge.errors import KgeError
 from kge.footprint import num_parameters
-from kge.slices import CATEGORIES, categories
+from kge.slices import BINS, CATEGORIES, categories, frequency_bins
 from study import report, stats
 from study.importance import importances
 from study.ranks import read_columns, reciprocal_ranks
@@ -25,7 +25,8 @@ from study.records import ReplicateRecord, SliceRecord, StudyRecord
 
 Say = Callable[[str], None]
 Queries = Mapping[str, NDArray[Any]]  # a column of a file of ranks
-_QUERY = ("relation", "side", "realistic")
+Label = Callable[[Queries], NDArray[np.int64]]  # the place of each query's name among the names of its kind
+_QUERY = ("head", "relation", "tail", "side", "realistic")
 
 
 def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
@@ -54,7 +55,7 @@ def ranks_of(record: StudyRecord, folder: Path, say: Say) -> Mapping[str, NDArra
 
 
 def slices_of(record: StudyRecord, folder: Path, arms: Container[str], say: Say) -> tuple[SliceRecord, ...]:
-    """Test MRR by relation category and by relation, over the seeds of each of these arms."""
+    """Test MRR by relations, their categories and frequencies of entities, over the seeds of each of these arms."""
     replicates = [each for each in _ranked(record) if each.arm in arms]
     if not replicates:
         return ()
@@ -62,17 +63,31 @@ def slices_of(record: StudyRecord, folder: Path, arms: Container[str], say: Say)
     if dataset is None:
         say(f"no slices: data set {record.dataset} is not here, or not the one of this study")
         return ()
-    category, by_arm = categories(dataset), dict[str, list[Queries]]()
+    by_arm, kinds = dict[str, list[Queries]](), _kinds(dataset)
     for replicate in replicates:
         by_arm.setdefault(replicate.arm, []).append(read_columns(folder / str(replicate.ranks_file), _QUERY))
     return tuple(
         each
         for arm, seeds in by_arm.items()
-        for each in (
-            *_slices(arm, "category", CATEGORIES, seeds, category),
-            *_slices(arm, "relation", dataset.relations, seeds, np.arange(dataset.num_relations)),
-        )
+        for by, names, label in kinds
+        for each in _slices(arm, by, names, seeds, label)
     )
+
+
+def _kinds(dataset: Dataset) -> tuple[tuple[str, Sequence[str], Label], ...]:
+    """What queries are told apart by, as in kge.slices: its name, the names of its slices, who is in which."""
+    category, frequency = categories(dataset), frequency_bins(dataset)
+    return (
+        ("category", CATEGORIES, lambda queries: category[queries["relation"]]),
+        ("relation", dataset.relations, lambda queries: queries["relation"]),
+        ("answer_frequency", BINS, lambda queries: frequency[_entities(queries, head_of=Side.HEAD)]),
+        ("anchor_frequency", BINS, lambda queries: frequency[_entities(queries, head_of=Side.TAIL)]),
+    )
+
+
+def _entities(queries: Queries, *, head_of: Side) -> NDArray[np.int64]:
+    """The heads of the queries of one side, the tails of those of the other."""
+    return np.where(queries["side"] == head_of, queries["head"], queries["tail"])
 
 
 def _ranked(record: StudyRecord) -> Iterator[ReplicateRecord]:
@@ -89,20 +104,17 @@ def _dataset(record: StudyRecord) -> Dataset | None:
     return found if found is not None and found.fingerprint == record.passport.get("fingerprint") else None
 
 
-def _slices(
-    arm: str, by: str, names: Iterable[str], seeds: list[Queries], kind: NDArray[np.int64]
-) -> Iterator[SliceRecord]:
-    """One for each name and side that has a query; `kind` is the place of each relation's name."""
-    known = list(names)
+def _slices(arm: str, by: str, names: Sequence[str], seeds: list[Queries], label: Label) -> Iterator[SliceRecord]:
+    """One for each name and side that has a query."""
     for side in ("both", *(str(each) for each in Side)):
-        means, counts = _means(seeds, kind, side, size=len(known))
-        for place in np.flatnonzero(counts):
+        means, counts = _means(seeds, label, side, size=len(names))
+        for place in np.flatnonzero(counts).tolist():
             summary = stats.summarize([float(each) for each in means[:, place]])
             assert summary.mean is not None
             yield SliceRecord(
                 arm=arm,
                 by=by,
-                name=known[place],
+                name=names[place],
                 side=side,
                 queries=int(counts[place]),
                 mrr=summary.mean,
@@ -111,13 +123,13 @@ def _slices(
 
 
 def _means(
-    seeds: list[Queries], kind: NDArray[np.int64], side: str, *, size: int
+    seeds: list[Queries], label: Label, side: str, *, size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Mean reciprocal rank by seed and name, and the number of queries of each name."""
     means, counts = [], np.zeros(size, dtype=np.int64)
     for queries in seeds:
         chosen = slice(None) if side == "both" else queries["side"] == side
-        places = kind[queries["relation"][chosen]]
+        places = label(queries)[chosen]
         counts = np.bincount(places, minlength=size)
         sums = np.bincount(places, weights=1 / queries["realistic"][chosen], minlength=size)
         means.append(sums / np.maximum(counts, 1))

@@ -17,7 +17,7 @@ trials share their random numbers, so the same trials are drawn for all arms.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -52,8 +52,18 @@ class Flip:
 
 def random_part(trials: Iterable[TrialRecord]) -> tuple[float, ...]:
     """What each i.i.d. trial of an arm offered, by number; one that could not be selected offered nothing: 0."""
-    drawn = sorted((trial for trial in trials if trial.random and trial.state.is_final), key=lambda each: each.number)
+    drawn = sorted(_drawn(trials), key=lambda each: each.number)
     return tuple(trial.best_mrr if trial.is_selectable and trial.best_mrr is not None else 0.0 for trial in drawn)
+
+
+def expected_charge(trials: Collection[TrialRecord], unit: str) -> tuple[float, ...]:
+    """What 1, 2, ... i.i.d. trials of an arm are charged, on average over all choices of so many: a line.
+
+    What all trials of an arm start from is charged once, whatever their number.
+    """
+    charges = [getattr(trial.cost, unit) for trial in _drawn(trials)]
+    before = math.fsum(getattr(trial.pretraining, unit) for trial in trials)
+    return tuple(before + number * math.fsum(charges) / len(charges) for number in range(1, len(charges) + 1))
 
 
 def expected_best(values: Sequence[float], *, confidence: float = 0.95) -> tuple[ExpectedBest, ...]:
@@ -81,6 +91,11 @@ def flips(
         for first, second in (combinations(values, 2) if pairs is None else pairs)
         for trials, probability in enumerate(_flipped(best[first], best[second]), start=1)
     )
+
+
+def _drawn(trials: Iterable[TrialRecord]) -> Iterator[TrialRecord]:
+    """The i.i.d. trials that have ended."""
+    return (trial for trial in trials if trial.random and trial.state.is_final)
 
 
 def _expected(ordered: NDArray[np.float64], trials: int, confidence: float) -> ExpectedBest:

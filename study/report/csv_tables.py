@@ -8,6 +8,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from study.records import StudyRecord
+from study.report.expected import COSTS
 from study.report.page import Page
 from study.report.tables import HITS
 from study.timeline import Moment
@@ -112,9 +113,11 @@ def decisions(page: Page) -> str:
 def expected_best(page: Page) -> str:
     """One row for each arm and number of random trials."""
     rows = [
-        (curve.arm, *(getattr(point, name) for name in _EXPECTED)) for curve in page.expected for point in curve.points
+        (curve.arm, *(getattr(point, name) for name in _EXPECTED), *(curve.charges[unit][place] for unit in COSTS))
+        for curve in page.expected
+        for place, point in enumerate(curve.points)
     ]
-    return _table(_numbered("arm", *_EXPECTED), rows)
+    return _table(_numbered("arm", *_EXPECTED, *COSTS), rows)
 
 
 def flips(page: Page) -> str:

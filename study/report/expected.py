@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.expected_best import ExpectedBest, expected_best, flips, random_part
+from study.expected_best import ExpectedBest, expected_best, expected_charge, flips, random_part
 from study.report.lookup import ArmRecord
 from study.report.tables import labels
 
 DRAWS = 2000
+COSTS = ("epochs", "device_seconds")
 _SHOWN = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500)
 
 
@@ -26,6 +27,11 @@ class ExpectedCurve:
     loss: str
     objective: str
     points: tuple[ExpectedBest, ...]
+    charges: Mapping[str, tuple[float, ...]]  # for each of COSTS: what so many trials are charged on average
+
+    def places(self, unit: str) -> tuple[float, ...]:
+        """Where the points lie on an axis of this unit."""
+        return tuple(point.trials for point in self.points) if unit == "trials" else self.charges[unit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,4 +90,5 @@ def _curve(arm: ArmRecord, values: Sequence[float], confidence: float) -> Expect
         loss=loss,
         objective=arm.arm.objective,
         points=expected_best(values, confidence=confidence),
+        charges={unit: expected_charge(arm.trials, unit) for unit in COSTS},
     )

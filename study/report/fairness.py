@@ -133,6 +133,11 @@ def budget_text(record: StudyRecord) -> str:
     return text.quantity(amount(record.budget, record.budget_unit), UNIT_NAMES[record.budget_unit])
 
 
+def cost_unit(record: StudyRecord) -> str:
+    """What curves are drawn against beside trials: device-seconds where the budget counts these, else epochs."""
+    return "device_seconds" if record.budget_unit == "device_seconds" else "epochs"
+
+
 def repeated(record: StudyRecord) -> str:
     """What was trained twice and charged to no arm; empty where nothing was."""
     wasted = record.wasted

@@ -96,18 +96,18 @@ def curve_panels(curves: Sequence[Curve], look: Styles, *, floor: float, budget:
     )
 
 
-def expected_panels(curves: Sequence[ExpectedCurve], look: Styles) -> tuple[Panel, ...]:
-    """The expected best of fewer random trials: one panel a model, all on the same axes."""
-    if not curves:
+def expected_panels(curves: Sequence[ExpectedCurve], look: Styles, *, unit: str) -> tuple[Panel, ...]:
+    """The expected best of fewer random trials: one panel a model, all on the same axes; none if one cost nothing."""
+    if not curves or not all(curve.places(unit)[-1] for curve in curves):
         return ()
     every = [point for curve in curves for point in curve.points]
-    longest = max(point.trials for point in every)
+    longest = max(curve.places(unit)[-1] for curve in curves)
     across = svg.nice_scale(0, longest, start=46, end=_WIDTH - 116, step=1)
     highest = max(point.mean if point.high is None else max(point.mean, point.high) for point in every)
     up = svg.nice_scale(min(curve.points[0].mean for curve in curves), highest, start=_PANEL_HEIGHT - 44, end=14)
     models = list(dict.fromkeys(curve.model for curve in curves))
     return tuple(
-        Panel(caption=model, svg=_expected_panel([c for c in curves if c.model == model], look, across, up))
+        Panel(caption=model, svg=_expected_panel([c for c in curves if c.model == model], look, across, up, unit))
         for model in models
     )
 
@@ -197,44 +197,51 @@ def _panel(curves: Sequence[Curve], look: Styles, across: svg.Scale, up: svg.Sca
     return svg.figure(_WIDTH, _PANEL_HEIGHT, name, parts)
 
 
-def _expected_panel(curves: Sequence[ExpectedCurve], look: Styles, across: svg.Scale, up: svg.Scale) -> str:
+def _expected_panel(curves: Sequence[ExpectedCurve], look: Styles, across: svg.Scale, up: svg.Scale, unit: str) -> str:
     left, right, bottom = across.start, across.end, up.start
     parts = [svg.vertical(across, tick, up.end, bottom) for tick in across.ticks]
     parts += [svg.horizontal(up, tick, left, right) for tick in up.ticks]
     styles = [look[curve.objective, curve.loss] for curve in curves]
-    parts += [_band(curve, style, across, up) for curve, style in zip(curves, styles, strict=True)]
-    parts += [_expected(curve, style, across, up) for curve, style in zip(curves, styles, strict=True)]
+    parts += [_band(curve, style, across, up, unit) for curve, style in zip(curves, styles, strict=True)]
+    parts += [_expected(curve, style, across, up, unit) for curve, style in zip(curves, styles, strict=True)]
     ends = [(curve.arm, curve.loss, curve.points[-1].mean, style) for curve, style in zip(curves, styles, strict=True)]
     parts += _labels_at_end(ends, up, right)
-    parts.append(svg.label("random trials", x=(left + right) / 2, y=bottom + 36, class_="axis", text_anchor="middle"))
-    name = f"Expected best validation MRR against the number of random trials, {curves[0].model}"
+    axis = "random trials" if unit == "trials" else f"{UNIT_NAMES[unit]} of that many random trials, on average"
+    parts.append(svg.label(axis, x=(left + right) / 2, y=bottom + 36, class_="axis", text_anchor="middle"))
+    name = f"Expected best validation MRR against {axis}, {curves[0].model}"
     return svg.figure(_WIDTH, _PANEL_HEIGHT, name, parts)
 
 
-def _band(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
+def _band(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale, unit: str) -> str:
     """Where the median best lies, as far as the trials bound it from both sides."""
-    bounds = [(p.trials, max(p.low, up.low), p.high) for p in curve.points if p.low is not None and p.high is not None]
+    bounds = [
+        (across(charge), up(max(p.low, up.low)), up(p.high))
+        for p, charge in zip(curve.points, curve.places(unit), strict=True)
+        if p.low is not None and p.high is not None
+    ]
     if len(bounds) < 2:
         return ""
-    over = "L".join(f"{svg.number(across(trials))} {svg.number(up(high))}" for trials, _, high in bounds)
-    under = "L".join(f"{svg.number(across(trials))} {svg.number(up(low))}" for trials, low, _ in reversed(bounds))
+    over = "L".join(f"{svg.number(x)} {svg.number(high)}" for x, _, high in bounds)
+    under = "L".join(f"{svg.number(x)} {svg.number(low)}" for x, low, _ in reversed(bounds))
     return svg.element("g", svg.element("path", d=f"M{over}L{under}Z", class_="band"), class_=style.css)
 
 
-def _expected(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale) -> str:
-    path = "L".join(f"{svg.number(across(p.trials))} {svg.number(up(max(p.mean, up.low)))}" for p in curve.points)
+def _expected(curve: ExpectedCurve, style: Style, across: svg.Scale, up: svg.Scale, unit: str) -> str:
+    places = [(p, charge, across(charge)) for p, charge in zip(curve.points, curve.places(unit), strict=True)]
+    path = "L".join(f"{svg.number(x)} {svg.number(up(max(p.mean, up.low)))}" for p, _, x in places)
     marks = [
-        svg.element("circle", svg.title(_says(curve, p)), cx=across(p.trials), cy=up(p.mean), r=4, class_="probe")
-        for p in curve.points
+        svg.element("circle", svg.title(_says(curve, p, charge, unit)), cx=x, cy=up(p.mean), r=4, class_="probe")
+        for p, charge, x in places
     ]
     line = svg.element("path", d=f"M{path}", class_="curve", stroke_dasharray=style.dash or None)
     return svg.element("g", line, *marks, class_=style.css)
 
 
-def _says(curve: ExpectedCurve, point: ExpectedBest) -> str:
+def _says(curve: ExpectedCurve, point: ExpectedBest, charge: float, unit: str) -> str:
     low, high = text.score(point.low), text.score(point.high)
+    cost = "" if unit == "trials" else f", {text.whole(charge)} {UNIT_NAMES[unit]} on average"
     return (
-        f"{curve.arm}: best of {text.plural(point.trials, 'random trial')}: mean {text.score(point.mean)}, "
+        f"{curve.arm}: best of {text.plural(point.trials, 'random trial')}{cost}: mean {text.score(point.mean)}, "
         f"median {text.score(point.median)} [{low}, {high}]"
     )
 

@@ -7,7 +7,7 @@ escapes for itself, does not.
 import hashlib
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from study.budget import amount
 from study.records import StudyRecord
 from study.report import anytime, decisions, figures, hardware, outcomes, readings, text
 from study.report.expected import FlipRow
-from study.report.fairness import UNIT_NAMES, budget_text, repeated
+from study.report.fairness import UNIT_NAMES, budget_text, cost_unit, repeated
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
-from study.report.slices import by_category
+from study.report.slices import slice_tables
 from study.timeline import Moment
 
 _FORMATS = (
@@ -61,11 +61,11 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             differences=figures.difference_scale(page.decisions.rows),
             resamples=decisions.RESAMPLES,
             power=decisions.POWER,
-            expected=figures.expected_panels(page.expected, look),
+            expected=_expected_panels(record, page, look),
             flips=_most_flipped(page),
             reading_summary=readings.summary(page.readings),
             crossings=page.crossings[:_ROWS],
-            slices=by_category(page.slices),
+            slices=slice_tables(page.slices),
             chance=outcomes.chance(record),
             panels=_panels(record, page, look),
             over_time=anytime.panels(record, moments, by_arm),
@@ -106,8 +106,21 @@ def _panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figu
     floor = figures.floor(page.trial_curves or page.cost_curves)
     by_trials = figures.curve_panels(page.trial_curves, look, floor=floor, budget=in_trials)
     by_cost = figures.curve_panels(page.cost_curves, look, floor=floor, budget=in_cost)
-    models = dict.fromkeys(panel.caption for panel in chain(by_trials, by_cost))
-    return tuple(panel for model in models for panel in chain(by_trials, by_cost) if panel.caption == model)
+    return _side_by_side(by_trials, by_cost)
+
+
+def _expected_panels(record: StudyRecord, page: Page, look: figures.Styles) -> tuple[figures.Panel, ...]:
+    """For each model the panel against trials, then the one against what these cost."""
+    return _side_by_side(
+        *(figures.expected_panels(page.expected, look, unit=unit) for unit in ("trials", cost_unit(record)))
+    )
+
+
+def _side_by_side(*panels: Iterable[figures.Panel]) -> tuple[figures.Panel, ...]:
+    """Those of one model together."""
+    every = tuple(chain(*panels))
+    models = dict.fromkeys(panel.caption for panel in every)
+    return tuple(panel for model in models for panel in every if panel.caption == model)
 
 
 def _facts(value: object, path: str = "") -> Iterator[tuple[str, str]]:

@@ -37,7 +37,7 @@ class Page:
     crossings: tuple[Crossing, ...]
     slices: tuple[SliceRecord, ...]
     trial_curves: tuple[Curve, ...]
-    cost_curves: tuple[Curve, ...]  # against device-seconds where the budget counts these, or epochs
+    cost_curves: tuple[Curve, ...]  # against epochs or device-seconds (fairness.cost_unit)
     spendings: tuple[fairness.Spending, ...]
     num_parameters: Mapping[str, int]  # of the selection of each arm, where it is known
     parities: tuple[fairness.Parity, ...]
@@ -87,7 +87,7 @@ def assemble(
         crossings=crossings(read, by_unit.values(), pairs),
         slices=tuple(slices),
         trial_curves=by_unit["trials"],
-        cost_curves=by_unit["device_seconds" if record.budget_unit == "device_seconds" else "epochs"],
+        cost_curves=by_unit[fairness.cost_unit(record)],
         spendings=spent,
         num_parameters=num_parameters or {},
         parities=fairness.parities(record, spent),

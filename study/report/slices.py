@@ -1,14 +1,16 @@
-"""Test MRR by category of relations as a table: where an arm is good and where it is not."""
+"""Test MRR by category of relations and by frequency of answers as tables: where an arm is good and where it is not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from study.records import SliceRecord
 
+_SHOWN = ("category", "answer_frequency")  # the others are in slices.csv
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """An arm on one category; None where it has no such query."""
+    """An arm on one slice; None where it has no such query."""
 
     both: float | None
     head: float | None
@@ -17,20 +19,23 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class SliceTable:
-    """A row an arm, a column a category."""
+    """A row an arm, a column a slice."""
 
+    by: str
     columns: tuple[tuple[str, int], ...]  # name and number of queries
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def by_category(slices: Sequence[SliceRecord]) -> SliceTable | None:
-    """The slices by category; None where there are none."""
-    chosen = [each for each in slices if each.by == "category"]
+def slice_tables(slices: Sequence[SliceRecord]) -> tuple[SliceTable, ...]:
+    """One for each kind that has few slices enough for a table; none where there are no slices."""
+    return tuple(_table(by, slices) for by in _SHOWN) if slices else ()
+
+
+def _table(by: str, slices: Sequence[SliceRecord]) -> SliceTable:
+    chosen = [each for each in slices if each.by == by]
     columns = {each.name: each.queries for each in chosen if each.side == "both"}
     mrr = {(each.arm, each.name, each.side): each.mrr for each in chosen}
     arms = dict.fromkeys(each.arm for each in chosen)
-    if not arms:
-        return None
 
     def cell(arm: str, name: str) -> Cell:
         return Cell(
@@ -38,6 +43,7 @@ def by_category(slices: Sequence[SliceRecord]) -> SliceTable | None:
         )
 
     return SliceTable(
+        by=by,
         columns=tuple(columns.items()),
         rows=tuple((arm, tuple(cell(arm, name) for name in columns)) for arm in arms),
     )

@@ -125,6 +125,10 @@ class Deployment:
         """`study` in the head."""
         return self.compose("exec", "-T", "head", "study", *arguments, check=check)
 
+    def run(self, *arguments: str) -> Output:
+        """`study` in a container of its own, which is removed afterwards."""
+        return self.compose("run", "--rm", "-T", "study", *arguments)
+
     def save(self, path: str, text: str) -> None:
         self.compose("exec", "-T", "head", "sh", "-c", f"cat > {path}", input=text)
 

@@ -58,6 +58,11 @@ def test_a_study_runs_and_is_in_mlflow(service: Deployment, guarded: str) -> Non
     assert answer(url)[0] == 401
 
 
+def test_a_container_that_drives_a_study_has_the_credentials_too(service: Deployment, guarded: str) -> None:
+    assert "is finished, nothing is left to train or to rank" in service.run("resume", "guarded", "--plain").stdout
+    assert service.containers("study") == []
+
+
 @pytest.mark.parametrize("path", MLFLOW)
 def test_mlflow_shows_nothing_without_the_password(service: Deployment, path: str) -> None:
     url = service.address("mlflow", 5000) + path

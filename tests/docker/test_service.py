@@ -1,11 +1,13 @@
 """The service through its user's day: the demo, then a study while its parts are taken away and given back."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
 from typing import Any
@@ -32,6 +34,17 @@ replicates: 1
 fixed: {{training.max_epochs: {EPOCHS}, model.dim: 256, training.batch_size: 16, validation.every: 1,
         early_stopping.patience: null}}
 """
+TYPED = f"""\
+name: typed
+dataset: synthetic
+seed: 3
+arms: {{models: [distmult], losses: [sce]}}
+budget: {{trials: 1}}
+search: {{random_trials: 1}}
+replicates: 1
+fixed: {{training.max_epochs: {EPOCHS}, model.dim: 256, training.batch_size: 16, validation.every: 1,
+        early_stopping.patience: null}}
+"""
 _CHARGES = "SELECT count(*) FROM kge_charges WHERE study = 'faults'"
 _LOST = "SELECT count(*) FROM kge_attempts WHERE study = 'faults' AND failure = 'infrastructure'"
 
@@ -44,7 +57,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def demo(service: Deployment) -> str:
-    return service.study("run", "demo", "--address", "auto", "--plain").stdout
+    return service.run("run", "demo", "--plain").stdout
 
 
 def runs(service: Deployment, name: str) -> list[dict[str, Any]]:
@@ -107,6 +120,64 @@ def test_only_the_head_knows_the_passwords(service: Deployment) -> None:
 def test_the_demo_runs_on_the_workers_and_is_in_postgresql(service: Deployment, demo: str) -> None:
     assert f"report: {REPORT}" in demo
     assert trials(service, "demo") == DEMO
+
+
+def test_containers_of_their_own_say_and_report_what_the_head_does(service: Deployment, demo: str) -> None:
+    assert service.run("status", "demo").stdout == service.study("status", "demo").stdout
+    assert REPORT in service.run("report", "demo").stdout.splitlines()
+    assert service.containers("study") == []
+
+
+def test_up_starts_no_study(service: Deployment) -> None:
+    service.up()
+    labelled = f"label=com.docker.compose.project={service.project}"
+    listed = run(["docker", "ps", "-a", "--filter", labelled, "--format", "{{.Names}}"]).stdout.splitlines()
+    assert len(listed) == 3 + service.workers
+
+
+def test_ctrl_c_settles_the_study_of_a_container(service: Deployment) -> None:
+    """Typed into the terminal of the documented command; then the study goes on from another container."""
+    service.save("/data/typed.yaml", TYPED)
+    charged = "SELECT count(*) FROM kge_charges WHERE study = 'typed'"
+    registered = "SELECT count(*) FROM pg_tables WHERE tablename = 'kge_charges'"
+    with terminal(service.command("run", "--rm", "study", "run", "/data/typed.yaml", "--plain")) as (study, typing):
+        service.until(
+            lambda: study.poll() is not None or (service.count(registered) and service.count(charged)), service.health
+        )
+        assert study.poll() is None
+        os.write(typing, b"\x03")
+        said = everything(typing)
+        assert study.wait(PATIENCE) == 130, said
+    assert "interrupted: `study resume typed --address auto` continues it" in said
+    assert "no driver is running: `study resume typed`" in service.study("status", "typed").stdout
+    before = service.count(charged)
+    service.run("resume", "typed", "--plain")
+    assert trials(service, "typed") == {"typed/distmult.sce": 1}
+    assert service.count(charged) > before
+    assert service.count(charged + " AND stage = 'search'") == EPOCHS
+    assert service.count("SELECT count(*) FROM kge_attempts WHERE study = 'typed' AND ended IS NULL") == 0
+
+
+@contextmanager
+def terminal(command: Sequence[str]) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """A command in a terminal of its own, and the end that a person types at."""
+    typing, shown = pty.openpty()
+    with subprocess.Popen(command, stdin=shown, stdout=shown, stderr=shown, start_new_session=True) as process:
+        os.close(shown)
+        try:
+            yield process, typing
+        finally:
+            process.kill()
+            os.close(typing)
+
+
+def everything(terminal: int) -> str:
+    """What a terminal shows until the command has ended."""
+    said = b""
+    with suppress(OSError):  # how Linux says that nobody writes any more
+        while chunk := os.read(terminal, 4096):
+            said += chunk
+    return said.decode()
 
 
 def test_its_runs_and_its_report_are_in_mlflow(service: Deployment, demo: str) -> None:

@@ -272,7 +272,7 @@ def test_expected_best_is_drawn_with_bands_and_kept_in_full(page: Callable[..., 
         assert [float(row["mean"]) for row in mine] == [point.mean for point in points]
         assert [row["high"] for row in mine] == ["" if point.high is None else repr(point.high) for point in points]
     figures = winner.find("figure")
-    assert [figure.find("figcaption")[0].text for figure in figures] == ["complex", "transe"]
+    assert [figure.find("figcaption")[0].text for figure in figures] == ["complex", "complex", "transe", "transe"]
     assert all(len(figure.find("path", class_="band")) == 2 for figure in figures)
     assert any(title.text.startswith("complex.sce: best of 5 random trials: mean ") for title in winner.find("title"))
     flips = {
@@ -283,6 +283,41 @@ def test_expected_best_is_drawn_with_bands_and_kept_in_full(page: Callable[..., 
     shown = winner.find("table", class_="flips")[0].rows()
     assert shown[0] == ["Pair", "1trial", *(f"{number}trials" for number in (2, 3, 5, 8, 12, 20))]
     assert shown[1][1] == f"{flips[*SCE_SANS, '1']:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("budget", "unit", "axis"),
+    [
+        (Cost(trials=40), "epochs", "epochs of that many random trials, on average"),
+        (Cost(device_seconds=900.0), "device_seconds", "device-seconds of that many random trials, on average"),
+    ],
+)
+def test_expected_best_is_drawn_against_what_so_many_trials_cost_on_average(
+    page: Callable[..., Node], tmp_path: Path, budget: Cost, unit: str, axis: str
+) -> None:
+    record = factory.finished(trials=8)
+    trials = tuple(replace(trial, random=trial.number < 6) for trial in record.trials)
+    before = Cost(trials=0, epochs=10, device_seconds=50.0)  # of one arm, once
+    trials = tuple(
+        replace(trial, pretraining=before) if (trial.arm, trial.number) == ("complex.sans", 0) else trial
+        for trial in trials
+    )
+    winner = page(replace(record, trials=trials, budget=budget, budget_unit=unit)).section("winner")
+    table = rows(tmp_path / "expected_best.csv")
+    for arm in record.arms:
+        mine = [trial for trial in trials if trial.arm == arm.name and trial.random]
+        once = before if arm.name == "complex.sans" else Cost()
+        for row in (row for row in table if row["arm"] == arm.name):
+            chosen = list(combinations(mine, int(row["trials"])))
+            for name in ("epochs", "device_seconds"):
+                spent = np.mean([sum(getattr(trial.cost, name) for trial in each) for each in chosen])
+                assert float(row[name]) == pytest.approx(getattr(once, name) + spent)
+    shown = winner.find("figure")
+    assert [axis in figure.text for figure in shown] == [False, True] * 2
+    third = next(row for row in table if (row["arm"], row["trials"]) == ("complex.sans", "3"))
+    spent = f"{round(float(third[unit])):,} {unit.replace('_', '-')}"
+    says = f"complex.sans: best of 3 random trials, {spent} on average: mean "
+    assert any(title.text.startswith(says) for title in shown[1].find("title"))
 
 
 def slow_and_fast() -> StudyRecord:
@@ -476,19 +511,48 @@ def test_slices_are_means_over_seeds_of_the_queries_in_them(tmp_path: Path) -> N
         for s in slices_of(record, tmp_path, arms, said.append)
         if s.arm == "complex.sce" and s.side == "both"
     }
-    assert {key for key in by_seed[0] if key[0] in ("category", "relation")} == set(found)
+    assert {key for key in by_seed[0] if key[0] != "side"} == set(found)
     for key, one in found.items():
         values = [seed[key].metrics["mrr"] for seed in by_seed]
         assert one.mrr == pytest.approx(np.mean(values))
         assert one.std == pytest.approx(np.std(values, ddof=1))
         assert one.queries == by_seed[0][key].queries
     parsed = read_page(tmp_path / "report")
-    header, first, *_ = parsed.section("slices").find("table")[0].rows()
-    names = [name for by, name in by_seed[0] if by == "category"]
-    assert [cell.partition(name)[1] for cell, name in zip(header[1:], names, strict=True)] == names
-    assert first[1].startswith(f"{found['category', names[0]].mrr:.4f}")
+    for by, table in zip(("category", "answer_frequency"), parsed.section("slices").find("table"), strict=True):
+        header, first, *others = table.rows()
+        names = [name for kind, name in by_seed[0] if kind == by]
+        heads = [f"{name}{found[by, name].queries:,} queries" for name in names]
+        assert [cell[: len(head)] for cell, head in zip(header[1:], heads, strict=True)] == heads
+        assert first[0] == "complex.sce"
+        assert [cell[:6] for cell in first[1:]] == [f"{found[by, name].mrr:.4f}" for name in names]
+        assert len(others) == len(arms) - 1
     assert len(rows(tmp_path / "report" / "slices.csv")) == len(slices_of(record, tmp_path, arms, said.append))
     assert parsed.section("decisions").find("table")
+
+
+def test_sides_of_a_slice_are_the_queries_of_kge_evaluate(tmp_path: Path) -> None:
+    """An answer's frequency is that of the head in a head query and of the tail in a tail query."""
+    record, said = on_disk(tmp_path), list[str]()
+    write_report(record, folder=tmp_path, out=tmp_path / "report", say=said.append)
+    table = rows(tmp_path / "report" / "slices.csv")
+    arm, dataset = record.arms[0].name, load("synthetic")
+    for side in Side:
+        seeds = [
+            {
+                (cut.by, cut.name): cut
+                for cut in slices_of_ranks(
+                    [ranks for ranks in read_ranks(tmp_path / str(each.ranks_file)) if ranks.side is side], dataset
+                )
+                if cut.by != "side"
+            }
+            for each in record.current_replicates(arm)
+        ]
+        mine = {(row["by"], row["name"]): row for row in table if (row["arm"], row["side"]) == (arm, str(side))}
+        assert mine.keys() == seeds[0].keys()
+        assert {by for by, _ in mine} == {"category", "relation", "answer_frequency", "anchor_frequency"}
+        for key, row in mine.items():
+            assert float(row["mrr"]) == pytest.approx(np.mean([seed[key].metrics["mrr"] for seed in seeds]))
+            assert int(row["queries"]) == seeds[0][key].queries
 
 
 def read_ranks(path: Path) -> list[Ranks]:
