@@ -9,11 +9,8 @@ is made, not stored (kge.synthetic).
 
 import difflib
 import hashlib
-import http.client
 import os
-import shutil
 import tempfile
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from pathlib import Path
 from kge import synthetic
 from kge.archives import extract
 from kge.data import SPLITS, Dataset, from_names
+from kge.downloads import download
 from kge.errors import DataError
 from kge.files import write_atomically
 from kge.folders import find_split, read_bytes, read_folder
@@ -126,10 +124,10 @@ def _download(source: Source, folder: Path) -> Path:
         files = {split: Path(beside) / f"{split}.txt" for split in SPLITS}
         if source.archive is None:
             for split, path in files.items():
-                _copy(source.files[split], path)
+                download(source.files[split], path)
         else:
             archive = Path(beside) / "archive"
-            _copy(source.archive, archive)
+            download(source.archive, archive)
             extract(archive, {source.files[split]: path for split, path in files.items()}, where=source.archive)
         where = {split: source.files[split] if source.archive is None else source.archive for split in SPLITS}
         sums = {split: _verify(path, source, split, None, where=where[split]) for split, path in files.items()}
@@ -138,12 +136,3 @@ def _download(source: Source, folder: Path) -> Path:
         for path in files.values():
             path.replace(folder / path.name)
     return folder
-
-
-def _copy(address: str, path: Path) -> None:
-    try:
-        with urllib.request.urlopen(address, timeout=60) as response, path.open("wb") as file:
-            shutil.copyfileobj(response, file)
-    except (OSError, http.client.HTTPException) as error:
-        hint = "put the files into a folder and name it in KGE_DATA_DIR"
-        raise DataError(f"{address}: cannot be downloaded ({error}); {hint}") from None

@@ -44,7 +44,7 @@ def difference(before: StudyConfig, after: StudyConfig) -> str:
 def changes(
     before: StudyConfig, after: StudyConfig, *, cards: Iterable[SpaceCard], spaces: Mapping[str, Space]
 ) -> tuple[str, ...]:
-    """Each change in one line; StudyFileError names what must not change.
+    """Each change in one line; StudyFileError names all that must not change.
 
     Args:
         before: the study as it is.
@@ -52,11 +52,14 @@ def changes(
         cards: the search spaces of the arms that are there.
         spaces: the search spaces of the arms that are to be, by arm.
     """
-    _check_arms(before, after)
-    if any(arm.source is not None for arm in before.arms):
-        _check_sources(before, after)
-    for card in cards:
-        _check_space(card, spaces[card.arm], after)
+    problems = list(_problems(before, after, cards=cards, spaces=spaces))
+    if len(problems) > 1:
+        path, lines = after.document.path, "\n".join(problems)
+        raise StudyFileError(
+            f"{path}: must be of the study that it is to amend, and differs in more than may:\n{lines}"
+        )
+    if problems:
+        raise StudyFileError(problems[0])
     added = [arm.name for arm in after.arms if arm.name not in {each.name for each in before.arms}]
     return (*_changed_keys(before, after), *(f"arms: {name} added" for name in added))
 
@@ -88,47 +91,62 @@ def _flat(config: StudyConfig) -> dict[str, object]:
 
 def _changed_keys(before: StudyConfig, after: StudyConfig) -> Iterator[str]:
     old, new = _flat(before), _flat(after)
-    for key in sorted(old.keys() | new.keys(), key=lambda each: (each not in old, each)):
-        if key in old and key in new and old[key] == new[key]:
-            continue
+    yield from (f"{key}: {_shown(old, key)} -> {_shown(new, key)}" for key in _differing(old, new))
+
+
+def _differing(old: Flat, new: Flat) -> list[str]:
+    keys = sorted(old.keys() | new.keys(), key=lambda each: (each not in old, each))
+    return [key for key in keys if key not in old or key not in new or old[key] != new[key]]
+
+
+def _problems(
+    before: StudyConfig, after: StudyConfig, *, cards: Iterable[SpaceCard], spaces: Mapping[str, Space]
+) -> Iterator[str]:
+    """What must not change and does, a sentence each."""
+    arms = dict(_arm_problems(before, after))
+    yield from arms.values()
+    if any(arm.source is not None for arm in before.arms):
+        yield from _source_problems(before, after)
+    said = set[str]()  # what differs in several arms is said of the first
+    for card in cards:
+        if card.arm not in arms:
+            yield from _space_problems(card, spaces[card.arm], after, said)
+    yield from _key_problems(_flat(before), _flat(after), after)
+
+
+def _key_problems(old: Flat, new: Flat, after: StudyConfig) -> Iterator[str]:
+    units = [next(each for each in flat if each.startswith("budget.")) for flat in (old, new)]
+    if units[0] != units[1]:
+        place = after.document.where(("budget",))
+        yield f"{place}: must stay in one unit in an amendment: {units[0]}, got {units[1]}"
+    for key in _differing(old, new):
         section, _, rest = key.partition(".")
-        was, now = _shown(old, key), _shown(new, key)
+        place = after.document.where((section, rest) if rest else (section,))
         if section in _GROW:
-            _check_growth(key, old, new, after)
+            was, now = old.get(key), new.get(key)
+            if isinstance(was, int | float) and isinstance(now, int | float) and now < was:
+                yield f"{place}: must not shrink in an amendment: at least {_shown(old, key)}, got {now}"
         elif section not in _FREE or (key in _DEVICE and "budget.device_seconds" in new):
-            place = after.document.where((section, rest) if rest else (section,))
-            raise StudyFileError(f"{place}: must stay {was} in an amendment, got {now}")
-        yield f"{key}: {was} -> {now}"
+            yield f"{place}: must stay {_shown(old, key)} in an amendment, got {_shown(new, key)}"
 
 
-def _check_growth(key: str, old: Flat, new: Flat, after: StudyConfig) -> None:
-    section, _, unit = key.partition(".")
-    place = after.document.where((section,))
-    if key not in old or key not in new:
-        units = [next(each for each in flat if each.startswith("budget.")) for flat in (old, new)]
-        raise StudyFileError(f"{place}: must stay in one unit in an amendment: {units[0]}, got {units[1]}")
-    was, now = old[key], new[key]
-    assert isinstance(was, int | float) and isinstance(now, int | float)
-    if now < was:
-        place = after.document.where((section, unit) if unit else (section,))
-        raise StudyFileError(f"{place}: must not shrink in an amendment: at least {_shown(old, key)}, got {now}")
-
-
-def _check_arms(before: StudyConfig, after: StudyConfig) -> None:
-    arms = {arm.name: arm for arm in after.arms}
+def _arm_problems(before: StudyConfig, after: StudyConfig) -> Iterator[tuple[str, str]]:
+    """The arms that are not there any more or are others, each with the first that differs."""
+    arms, place = {arm.name: arm for arm in after.arms}, after.document.where(("arms",))
     for arm in before.arms:
-        place = after.document.where(("arms",))
         if arm.name not in arms:
             kept = ", ".join(arms)
-            raise StudyFileError(f"{place}: must keep every arm in an amendment: {arm.name} is missing, got {kept}")
+            yield arm.name, f"{place}: must keep every arm in an amendment: {arm.name} is missing, got {kept}"
+            continue
         now = arms[arm.name]
         for field in ("model", "loss", "training_type", "fixed", "objective", "source", "checkpoint"):
             if getattr(arm, field) != getattr(now, field):
                 was, got = _words(getattr(arm, field)), _words(getattr(now, field))
-                raise StudyFileError(f"{place}: arm {arm.name}: {field} must stay {was} in an amendment, got {got}")
+                yield arm.name, f"{place}: arm {arm.name}: {field} must stay {was} in an amendment, got {got}"
+                break
 
 
-def _check_sources(before: StudyConfig, after: StudyConfig) -> None:
+def _source_problems(before: StudyConfig, after: StudyConfig) -> Iterator[str]:
     """More trials of an arm could find another best than the one that an arm has started from."""
     old, new = _flat(before), _flat(after)
     for section in ("budget", "failures"):
@@ -136,18 +154,19 @@ def _check_sources(before: StudyConfig, after: StudyConfig) -> None:
         if was != now:
             starts = ", ".join(arm.name for arm in before.arms if arm.source is not None)
             place = after.document.where((section,))
-            raise StudyFileError(
-                f"{place}: must stay in an amendment where arms start from the best of others ({starts})"
-            )
+            yield f"{place}: must stay in an amendment where arms start from the best of others ({starts})"
 
 
-def _check_space(card: SpaceCard, space: Space, after: StudyConfig) -> None:
+def _space_problems(card: SpaceCard, space: Space, after: StudyConfig, said: set[str]) -> Iterator[str]:
     old, new = _entries(card), _entries(space.card())
     for path in sorted(old.keys() | new.keys()):
         if path not in old or path not in new or old[path] != new[path]:
             place = space.origins.get(path, after.document.where(("arms",)))
             was, now = _shown(old, path), _shown(new, path)
-            raise StudyFileError(f"{place}: arm {card.arm}: {path} must stay {was} in an amendment, got {now}")
+            must = f"{path} must stay {was} in an amendment, got {now}"
+            if must not in said:
+                said.add(must)
+                yield f"{place}: arm {card.arm}: {must}"
 
 
 def _entries(card: SpaceCard) -> Flat:

@@ -15,6 +15,7 @@ from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import optuna
+import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.search_space import IntersectionSearchSpace
@@ -90,6 +91,11 @@ class Arms:
         """Give back all connections."""
         self._storage.remove_session()
         self._storage.engine.dispose()
+
+    @property
+    def engine(self) -> sa.Engine:
+        """What the trials are written by."""
+        return self._storage.engine
 
     # -- asking ----------------------------------------------------------------------------------
 

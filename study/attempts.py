@@ -7,7 +7,8 @@ repeated with half the rows at a time (kge.memory), until there is one row. An a
 driver, or with all others, counts for nothing.
 
 A broken trial is charged what its last attempt used after its last measurement, and at least one epoch and
-the time that this attempt held its device. An attempt that is repeated is charged no epochs beyond what was
+the longest time that an attempt of it held its device, which begins with its worker: to wait for a node is
+not charged. An attempt that is repeated is charged no epochs beyond what was
 measured, since they are trained again, but its device-seconds where the trial itself ran out of memory.
 """
 
@@ -51,7 +52,8 @@ def verdict(attempts: Sequence[AttemptRecord], *, forgiven: int = 0, halvings: i
 
 def unmeasured(attempts: Sequence[AttemptRecord], *, failed: bool, measured: Cost) -> Cost:
     """What a trial is charged beyond its measurements."""
-    seconds = sum(outcome.unmeasured.device_seconds for outcome in _outcomes(attempts))
+    held = [(each.unmeasured.device_seconds, each.failure) for each in _outcomes(attempts)]
+    seconds = sum(taken for taken, failure in held if failure is not FailureClass.INFRASTRUCTURE)
     if not failed or not attempts:
         return Cost(device_seconds=seconds)
     last = attempts[-1]
@@ -59,7 +61,7 @@ def unmeasured(attempts: Sequence[AttemptRecord], *, failed: bool, measured: Cos
     if not measured.epochs + epochs:
         epochs = 1
     if not measured.device_seconds + seconds:
-        seconds = max((last.ended or last.started) - last.started, _BRIEFEST)
+        seconds = max([_BRIEFEST, *(taken for taken, _ in held)])
     return Cost(epochs=epochs, device_seconds=seconds)
 
 
@@ -133,9 +135,10 @@ class AttemptLog:
         """Close an attempt with its outcome."""
         self._close(self._attempts[assignment.arm, assignment.trial][assignment.attempt], outcome)
 
-    def lose(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+    def lose(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
         """Close an attempt that was lost, by its own worker's death or with others."""
-        lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason)
+        cost = Cost(device_seconds=held)
+        lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason, unmeasured=cost)
         self.end(assignment, lost if by_itself else Outcome(state=TrialState.RUNNING, reason=reason))
 
     def verdict(self, arm: str, trial: int, config: Mapping[str, Any] | None) -> Outcome | None:

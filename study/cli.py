@@ -143,10 +143,16 @@ _place = _options(
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
 )
 _checkpoints = click.option("--checkpoints", metavar="URL", help=CHECKPOINTS)
+_ADDRESS = "KGE_STUDY_ADDRESS"  # without it a study in a container of a cluster would start one of its own
 _plain = click.option("--plain", is_flag=True, help="Plain lines instead of a live table.")
 _driver = _options(
     _place,
-    click.option("--address", default="local", show_default=True, help="A running Ray cluster: auto or HOST:PORT."),
+    click.option(
+        "--address",
+        envvar=_ADDRESS,
+        default="local",
+        help=f"A running Ray cluster: auto or HOST:PORT ({_ADDRESS}; default: local).",
+    ),
     _plain,
 )
 _afar = click.option("--address", help=f"{JOB_SERVER}: of a study that was submitted to it.")
@@ -184,23 +190,28 @@ def run(
 
 @study.command()
 @click.argument("name_or_file")
+@click.option("--name", help="With a file: the study began under another name than the file's own.")
 @click.option("--amend", is_flag=True, help="Take over what has changed in the study file since.")
 @click.option("--reopen", is_flag=True, help="With --amend: the test split may be opened again, which the report says.")
 @_place
 @click.option(
     "--address",
+    envvar=_ADDRESS,
     default="local",
-    show_default=True,
-    help=f"A running Ray cluster: auto or HOST:PORT. {JOB_SERVER}: the study goes on as a job there.",
+    help=f"A running Ray cluster: auto or HOST:PORT ({_ADDRESS}; default: local). {JOB_SERVER}: the study goes on as a"
+    " job there.",
 )
 @_plain
 @no_wait_option
 @with_code_option
-def resume(name_or_file: str, home: Path | None, database: str | None, address: str, **flags: bool) -> int:
+def resume(
+    name_or_file: str, name: str | None, home: Path | None, database: str | None, address: str, **flags: bool
+) -> int:
     """Go on with a study that was interrupted, from where it is.
 
     Its file must say what it said, or come with --amend: a larger budget, more replicates, further arms, other
-    resources. Given a file instead of a name, the study of that file goes on.
+    resources. Given a file instead of a name, the study of that file goes on; one that began with --name is given
+    it again.
     """
     from study.config import load_study
     from study.revision import Revision
@@ -209,13 +220,15 @@ def resume(name_or_file: str, home: Path | None, database: str | None, address: 
     if flags["reopen"] and not flags["amend"]:
         raise click.UsageError("--reopen: must come with --amend")
     file = Path(name_or_file) if Path(name_or_file).is_file() else None
+    if name is not None and file is None:
+        raise click.UsageError("--name: must come with a study file")
     if is_job_server(address):
-        errand = resumption(name_or_file, file, [f"--{each}" for each in ("amend", "reopen") if flags[each]])
+        errand = resumption(name_or_file, file, name, [f"--{each}" for each in ("amend", "reopen") if flags[each]])
         wait, with_code = not flags["no_wait"], flags["with_code"]
         return send(errand, address, home=home, database=database, with_code=with_code, wait=wait)
     if flags["no_wait"] or flags["with_code"]:
         raise click.UsageError("--no-wait and --with-code: must come with --address http://HEAD:8265")
-    where = site(load_study(file).name if file else name_or_file, home=home, database=database)
+    where = site(name or (load_study(file).name if file else name_or_file), home=home, database=database)
     revision = Revision(file=file, amend=flags["amend"], reopen=flags["reopen"])
     return _resume(where, revision, home, database, address=address, plain=flags["plain"], search=True)
 

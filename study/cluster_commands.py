@@ -86,16 +86,16 @@ def is_job_server(address: str) -> bool:
     return "://" in address
 
 
-def resumption(name_or_file: str, file: Path | None, flags: list[str]) -> Errand:
-    """`study resume` as an errand; the study file travels with it."""
+def resumption(name_or_file: str, file: Path | None, name: str | None, flags: list[str]) -> Errand:
+    """`study resume` as an errand; the study file travels with it, and its name where that is not the file's own."""
     from study.cluster import STUDY_FILE
     from study.config import load_study
 
     config = load_study(file) if file else None
     arguments = ["resume", STUDY_FILE if config else name_or_file, "--address", "auto", "--plain", *flags]
-    return Errand(
-        study=config.name if config else name_or_file, arguments=arguments, file=config.text if config else None
-    )
+    study = name or (config.name if config else name_or_file)
+    arguments += ["--name", name] if name else []
+    return Errand(study=study, arguments=arguments, file=config.text if config else None)
 
 
 def send(

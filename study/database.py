@@ -23,6 +23,7 @@ from study.errors import UserError, WorldError
 log = logging.getLogger(__name__)
 
 PATIENCE = 300.0  # seconds that a call is retried before the database counts as lost
+IDLE_SECONDS = 60  # after which PostgreSQL takes its locks from a process that sleeps in the middle of a transaction
 SCHEMA_TABLE = "kge_schema"
 _QUOTED = str.maketrans({each: f"%{ord(each):02X}" for each in "%?{}"})
 _COUNTED = {"preserve_rowcount": True}  # else PostgreSQL's answer to an INSERT is lost, and every row looks old
@@ -101,16 +102,38 @@ def retried(call: Callable[P, R]) -> Callable[P, R]:
 
 
 def prepare(engine: sa.Engine) -> None:
-    """Set WAL and synchronous FULL on every new connection of a SQLite engine; nothing on another."""
-    if engine.dialect.name != "sqlite":
-        return
+    """On every new connection: WAL and synchronous FULL in SQLite, an end to idle transactions in PostgreSQL."""
+    settings = {
+        "sqlite": [f"PRAGMA {each}" for each in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL")],
+        "postgresql": [f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"],
+    }
 
     @sa.event.listens_for(engine, "connect")
-    def pragmas(connection: Any, _: object) -> None:
+    def settle(connection: Any, _: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL"):
-            cursor.execute(f"PRAGMA {pragma}")
+        for setting in settings.get(engine.dialect.name, ()):
+            cursor.execute(setting)
         cursor.close()
+        connection.commit()
+
+
+@contextmanager
+def fenced(engine: sa.Engine, check: Callable[[sa.Connection], None], *, but: sa.Table) -> Iterator[None]:
+    """Have every transaction checked, inside it, by what it writes to any table but one; what raises rolls it back.
+
+    It has written before it is checked, so that in SQLite no other process commits between the check and its end.
+    """
+
+    def wrote(connection: sa.Connection, *said: Any) -> None:
+        statement = said[3].invoked_statement  # None for one that SQLAlchemy did not make
+        if not isinstance(statement, sa.SelectBase) and getattr(statement, "table", None) is not but:
+            check(connection)
+
+    sa.event.listen(engine, "after_cursor_execute", wrote)
+    try:
+        yield
+    finally:
+        sa.event.remove(engine, "after_cursor_execute", wrote)
 
 
 @contextmanager

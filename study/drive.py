@@ -26,10 +26,11 @@ from study.errors import StudyExistsError, UserError, WorldError
 from study.evidence import write_report
 from study.fetching import fetch_models, fetch_ranks
 from study.history import study_record, trial_records
+from study.lease import LOST, Hold
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
-from study.opening import TestJob, open_test, record_test, sealed, untested
+from study.opening import TestJob, open_test, progress, record_test, sealed, untested
 from study.pretraining import generations
-from study.records import Continuation, Selection
+from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
 from study.revision import Revision, revised
@@ -43,7 +44,6 @@ from study.tracking.process import Mirror
 from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset
 from study.work import ArmProgress, Fenced, Sequence, Stop, Work
 
-LOST = "another driver has taken the study over"
 ASKED = "`study stop`"
 MIRROR_PATIENCE = 120.0  # seconds that a finished study waits for MLflow's last round; an interrupted one waits less
 
@@ -76,8 +76,8 @@ def run(
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
             store.register_study(registration, file=str(Path(config.document.path).resolve()))
-            with driving(site, store, stop, say=audience.say) as check, cluster:
-                return Drive(site, store, registration, cluster, stop, audience, check).search_to_report()
+            with driving(site, store, stop, say=audience.say) as hold, cluster:
+                return Drive(site, store, registration, cluster, stop, audience, hold).search_to_report()
 
 
 def resume(site: Site, *, revision: Revision, address: str, audience: Audience, search: bool = True) -> bool:
@@ -90,7 +90,8 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             site.folder.mkdir(parents=True, exist_ok=True)
         elif not site.folder.is_dir():
             raise UserError(f"--home: must be the folder that holds {site.name!r} and its checkpoints, got {site.home}")
-        with stopping(stop), driving(site, store, stop, say=audience.say) as check:
+        revised(store, site.name, revision, say=audience.say, write=False)  # what it refuses leaves the study untouched
+        with stopping(stop), driving(site, store, stop, say=audience.say) as hold:
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
             _note_environment(store, registration, say=audience.say)
@@ -98,7 +99,7 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             if remote is not None:
                 remote.check(new=False)
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
-                drive = Drive(site, store, registration, cluster, stop, audience, check)
+                drive = Drive(site, store, registration, cluster, stop, audience, hold)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 
 
@@ -157,20 +158,11 @@ def stopping(stop: Stop) -> Iterator[None]:
 
 
 @contextmanager
-def driving(site: Site, store: Store, stop: Stop, *, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Be the study's one driver, with a log of its own; gives the check that it still is, which raises."""
-    lease = store.lease(site.name)
-
-    def lost() -> None:
-        stop(LOST)
-
-    def check() -> None:
-        if not lease.is_ours():
-            lost()
-            raise WorldError(f"study {site.name!r}: {LOST}")
-
-    with lease.held(on_lost=lost, on_stop=lambda: stop(ASKED), say=say), logged(site.folder / "driver.log"):
-        yield check
+def driving(site: Site, store: Store, stop: Stop, *, say: Callable[[str], None]) -> Iterator[Hold]:
+    """Be the study's one driver, with a log of its own."""
+    held = store.lease(site.name).held(on_lost=lambda: stop(LOST), on_stop=lambda: stop(ASKED), say=say)
+    with held as hold, logged(site.folder / "driver.log"):
+        yield hold
 
 
 @contextmanager
@@ -199,9 +191,8 @@ class Drive:
         cluster: Cluster,
         stop: Stop,
         audience: Audience,
-        check: Callable[[], None],
+        hold: Hold,
     ) -> None:
-        """`check`: raises when the study is not this driver's any more."""
         self._site = site
         self._store = store
         self._study = registration
@@ -209,7 +200,7 @@ class Drive:
         self._cluster = cluster
         self._stop = stop
         self._audience = audience
-        self._check = check
+        self._hold = hold
         self._remote = remote_of(registration.environment)
         self._fingerprint = str(registration.passport["fingerprint"])
         self._forget: Callable[[Path], object] = forget
@@ -241,7 +232,7 @@ class Drive:
     def _train(self, work: Work) -> bool:
         if not work.is_done:
             placed = partial(self._store.record_place, self._study.name)
-            fenced = Fenced(work, self._check)
+            fenced = Fenced(work, self._hold.check)
             self._cluster.execute(fenced, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
         return self._goes_on()
 
@@ -290,19 +281,23 @@ class Drive:
 
     def _test(self) -> bool:
         folder, study, remote = self._site.folder, self._study.name, self._remote
-        self._check()
+        self._hold.check()
         jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
         device, fingerprint = Slots.of(self._config.resources).device, self._fingerprint
 
-        def rank(job: TestJob) -> Evaluation:
+        def rank(job: TestJob) -> Evaluation | Outcome:
             with at_hand(job.checkpoint, folder, remote) as checkpoint:
                 return rank_test_split(checkpoint, nodes_dataset(job.dataset, fingerprint), device=device)
 
         if jobs:
             self._audience.say(f"ranking the test split: {len(jobs)} replicates")
-            for job, evaluation in self._cluster.map(rank, jobs):
-                self._check()
-                record_test(self._store, study=study, folder=folder, remote=remote, job=job, evaluation=evaluation)
+            for arm in dict.fromkeys(job.replicate.arm for job in jobs):
+                self._audience.progress(progress(arm, jobs, []))
+            done: list[ReplicateRecord] = []
+            for job, found in self._cluster.map(rank, jobs):
+                self._hold.check()
+                done.append(record_test(self._store, study=study, folder=folder, remote=remote, job=job, found=found))
+                self._audience.progress(progress(job.replicate.arm, jobs, done))
         return self._goes_on()
 
     def _report(self) -> bool:
@@ -321,7 +316,7 @@ class Drive:
     @contextmanager
     def _arms(self) -> Iterator[Arms]:
         search = Search(seed=self._study.seed, config=self._config.search, spaces=self._spaces)
-        with closing(Arms(self._site.database, self._study.name, search)) as arms:
+        with closing(Arms(self._site.database, self._study.name, search)) as arms, self._hold.fence(arms.engine):
             yield arms
 
     @contextmanager

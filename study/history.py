@@ -11,7 +11,17 @@ from study.budget import Ledger
 from study.failures import stops
 from study.hypotheses import declared
 from study.pretraining import charged_before, generations, stranded
-from study.records import ArmStop, Cost, Measurement, StudyRecord, TrialRecord, TrialState
+from study.records import (
+    TEST_SPLIT,
+    ArmStop,
+    Cost,
+    FailureClass,
+    Measurement,
+    ReplicateRecord,
+    StudyRecord,
+    TrialRecord,
+    TrialState,
+)
 from study.store import AttemptRecord, Registration, Store
 
 
@@ -25,7 +35,7 @@ def study_record(database: str, name: str) -> StudyRecord:
             **vars(registration),
             trials=trials,
             selections=tuple(store.selections(name)),
-            replicate_records=tuple(store.replicates(name)),
+            replicate_records=tuple(_replicates(store, name)),
             openings=tuple(store.openings(name)),
             amendments=tuple(store.amendments(name)),
             continuations=tuple(store.continuations(name)),
@@ -75,6 +85,26 @@ def _ledger(study: Registration | StudyRecord, trials: Iterable[TrialRecord], st
     for stop in stopped:
         ledger.stop(stop.arm)
     return ledger
+
+
+def _replicates(store: Store, name: str) -> Iterator[ReplicateRecord]:
+    """Every replicate with what its attempts say."""
+    replicates, attempts = store.replicates(name), defaultdict[tuple[str, int], list[AttemptRecord]](list)
+    for attempt in store.attempts(name, "replicate"):
+        attempts[attempt.arm, attempt.trial].append(attempt)
+    for each in replicates:
+        mine = attempts[each.arm, each.index]
+        yield replace(each, attempts=len(mine), failure=_failure(each, mine), started=mine[0].started if mine else None)
+
+
+def _failure(replicate: ReplicateRecord, attempts: Sequence[AttemptRecord]) -> FailureClass | None:
+    """Why a replicate failed: by its last attempt, or when it was ranked."""
+    if replicate.state is not TrialState.FAIL:
+        return None
+    if replicate.reason.startswith(TEST_SPLIT):
+        return FailureClass.DIVERGENCE
+    last = attempts[-1].outcome if attempts else None
+    return last.failure if last else None
 
 
 def curves_by_trial(measurements: Iterable[Measurement]) -> Mapping[tuple[str, int], tuple[Measurement, ...]]:

@@ -3,8 +3,10 @@
 A driver that dies on this machine frees its study at once (its process is gone), one that dies
 elsewhere when its lease runs out and is not renewed while somebody watches, because clocks differ. Taking
 over compares the owner that was seen dead and swaps it, so of two drivers that see it only one wins. A
-driver that has slept asks whether the study is still its own before it goes on. The row is also where a
-driver on any machine is asked to stop.
+driver that has slept asks whether the study is still its own before it goes on; and because it may sleep at
+any moment, each of its transactions that writes asks once more, inside itself, by the token of its lease,
+which nobody can replace before that transaction has ended. The row is also where a driver on any machine is
+asked to stop.
 """
 
 import os
@@ -13,15 +15,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from study.database import Database, retried
+from study.database import Database, fenced, retried
 from study.errors import StudyLockedError, WorldError
 
+LOST = "another driver has taken the study over"
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
 FRESH_SECONDS = 15.0  # that a lease is trusted after it was taken or renewed: a renewal and a slow machine
@@ -146,6 +149,16 @@ class Lease:
         """True while the study is ours; asks the database only when it was not renewed for long, as after sleep."""
         return _clock() - self._confirmed < FRESH_SECONDS or self.renew()
 
+    def is_ours_in(self, connection: sa.Connection) -> bool:
+        """True while the study is ours, until this transaction ends: who takes it over waits for that."""
+        key = (self._table.c.study == self._study, self._table.c.token == self._token)
+        lease = sa.select(self._table.c.study).where(*key).with_for_update(read=True)  # SQLite has one lock for all
+        return connection.execute(lease).first() is not None
+
+    def fence(self, engine: sa.Engine, check: Callable[[sa.Connection], None]) -> AbstractContextManager[None]:
+        """Have whatever an engine writes checked, but for leases themselves."""
+        return fenced(engine, check, but=self._table)
+
     @retried
     def renew(self) -> bool:
         """Prolong the lease; False when it is no longer ours."""
@@ -167,14 +180,16 @@ class Lease:
     @contextmanager
     def held(
         self, *, on_lost: Callable[[], None], on_stop: Callable[[], None], say: Callable[[str], None] = lambda _: None
-    ) -> Iterator[None]:
+    ) -> Iterator["Hold"]:
         """Hold the study by a thread, which tells once another driver took it, and once somebody asks to stop."""
         self.acquire(say=say)
+        hold = Hold(self, self._study, on_lost)
         done = threading.Event()
         thread = threading.Thread(target=self._keep, args=(done, on_lost, on_stop), name="lease", daemon=True)
         thread.start()
         try:
-            yield
+            with hold.fence(self._database.engine):
+                yield hold
         finally:
             done.set()
             thread.join()
@@ -196,6 +211,25 @@ class Lease:
                 return
             if owner is not None and owner.stop:
                 on_stop()
+
+
+class Hold:
+    """A study that is held: its driver checks before it acts, and whatever it writes is checked."""
+
+    def __init__(self, lease: Lease, study: str, on_lost: Callable[[], None]) -> None:
+        self._lease = lease
+        self._study = study
+        self._on_lost = on_lost
+
+    def check(self, connection: sa.Connection | None = None) -> None:
+        """WorldError when another driver has taken the study; within a transaction none can until it ends."""
+        if not (self._lease.is_ours() if connection is None else self._lease.is_ours_in(connection)):
+            self._on_lost()
+            raise WorldError(f"study {self._study!r}: {LOST}")
+
+    def fence(self, engine: sa.Engine) -> AbstractContextManager[None]:
+        """Let an engine write only while the study is held; the one of the lease's own database does so anyway."""
+        return self._lease.fence(engine, self.check)
 
 
 def stop_driver(lease: Lease, study: str, *, timeout: float) -> Iterator[str]:

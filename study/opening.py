@@ -2,8 +2,9 @@
 
 It is written down, with the hash of the selection and the replicates that it is for, before a test triple
 is read, and happens only after the last replicate of all arms has ended. Going on after a crash is the same
-opening: what is ranked already is not ranked again. An arm that was opened is sealed: to rank others of its
-replicates is another opening, and needs an amendment that says so (`study resume --amend --reopen`).
+opening: what is ranked already, or cannot be because a score is not finite, is not ranked again. An arm that was
+opened is sealed: to rank others of its replicates is another opening, and needs an amendment that says so
+(`study resume --amend --reopen`).
 """
 
 import time
@@ -16,8 +17,11 @@ from kge.ranks_file import write_ranks
 from study.errors import UserError
 from study.layout import best_checkpoint, replicate_folder
 from study.object_store import ObjectStore
-from study.records import Amendment, Opening, ReplicateRecord, Selection, TrialState
+from study.records import Amendment, Opening, Outcome, ReplicateRecord, Selection, TrialState
 from study.store import Store
+from study.work import ArmProgress
+
+STAGE = "test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +99,34 @@ def _trained(replicates: Iterable[ReplicateRecord], selection: Selection) -> lis
 
 
 def record_test(
-    store: Store, *, study: str, folder: Path, remote: ObjectStore | None, job: TestJob, evaluation: Evaluation
-) -> None:
-    """Keep a replicate's ranks, then its metrics: metrics in the database say that the ranks are kept."""
-    file = f"ranks/{job.replicate.arm}-{job.replicate.index}.parquet"
-    write_ranks(folder / file, evaluation.ranks)
-    if remote is not None:
-        remote.send(folder / file, Path(file))
-    metrics = tuple((name, float(value)) for name, value in evaluation.metrics.items())
-    store.record_replicate(study, replace(job.replicate, test_metrics=metrics, ranks_file=file))
+    store: Store, *, study: str, folder: Path, remote: ObjectStore | None, job: TestJob, found: Evaluation | Outcome
+) -> ReplicateRecord:
+    """Keep a replicate's ranks, then its metrics, which say that the ranks are kept; or that it failed."""
+    if isinstance(found, Outcome):
+        record = replace(job.replicate, state=found.state, reason=found.reason)
+    else:
+        file = f"ranks/{job.replicate.arm}-{job.replicate.index}.parquet"
+        write_ranks(folder / file, found.ranks)
+        if remote is not None:
+            remote.send(folder / file, Path(file))
+        metrics = tuple((name, float(value)) for name, value in found.metrics.items())
+        record = replace(job.replicate, test_metrics=metrics, ranks_file=file)
+    store.record_replicate(study, record)
+    return record
+
+
+def progress(arm: str, jobs: Iterable[TestJob], done: Sequence[ReplicateRecord]) -> ArmProgress:
+    """How far the ranking of an arm is, and what became of the last that is done. What it reached is the report's."""
+    mine, last = [each for each in done if each.arm == arm], done[-1] if done else None
+    became = f"{last.state}, {last.reason}" if last and last.state is TrialState.FAIL else "ranked"
+    return ArmProgress(
+        stage=STAGE,
+        arm=arm,
+        done=len(mine),
+        running=0,
+        total=sum(job.replicate.arm == arm for job in jobs),
+        best_mrr=None,
+        failed=sum(each.state is TrialState.FAIL for each in mine),
+        pruned=0,
+        said=f"replicate {last.index}: {became}" if last else "",
+    )

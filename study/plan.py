@@ -142,6 +142,8 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     else:
         first, factor = config.pruning.min_epochs, config.pruning.reduction_factor
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
+        if unit == "trials" and first < max(epochs.values()):
+            yield _pruned_trials(limit * max(epochs.values()))
     each, paid = min(trials.values()), sum(starts_elsewhere(arm) for arm in config.arms) if unit == "trials" else 0
     total = sum(trials.values()) - paid + arms * replicates
     least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
@@ -154,6 +156,15 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     else:
         searched = arms * limit if unit == "epochs" else sum(epochs[name] * trials[name] for name in spaces)
         yield f"Epochs: {searched + again:g} at most."
+
+
+def _pruned_trials(epochs: float) -> str:
+    """Why trials are no equal work where they are pruned, and what is."""
+    return (
+        "Caution: a pruned trial counts as a whole one, so an arm whose curves rise late, of which rungs prune what"
+        f" would have become good, pays as much for less. `budget: {{epochs: {epochs:g}}}` costs no more and lets an"
+        " arm start further trials with what pruned ones did not use; or leave `pruning` out."
+    )
 
 
 def _fewest_trials(limit: float, unit: str, epochs: int) -> int:

@@ -25,8 +25,6 @@ class Display:
         self._live = live if console.is_terminal and not plain else None
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -37,6 +35,7 @@ class Display:
         """Show an arm as it stands now."""
         self._arms[progress.stage, progress.arm] = progress
         if self._live is not None:
+            self._live.start()  # not before: what is written while data sets are fetched must stay
             self._live.update(self._table())
         elif progress.said:
             self.say(f"{progress.stage} {progress.arm} {_share(progress)} {progress.said}")

@@ -12,6 +12,7 @@ from enum import StrEnum
 Value = int | float | str | bool | None
 Params = Mapping[str, Value]  # dotted TrainingConfig path -> sampled value
 BUDGET = "budget"  # how the reason of a trial begins that ended because its arm's budget did
+TEST_SPLIT = "test split"  # ... of a replicate whose test queries could not be ranked
 WORKERS_LOST = "lost its worker"  # ... of one that the cluster broke
 
 
@@ -56,7 +57,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One cell of the comparison: data set x model x loss, with its training type and fixed options."""
+    """What is compared: data set x model x loss, with its training type and fixed options."""
 
     name: str  # unique in the study and safe as a folder name, e.g. "complex.sce_ls" or "transe-l1.ns"
     dataset: str
@@ -106,7 +107,7 @@ class Outcome:
     state: TrialState
     failure: FailureClass | None = None
     reason: str = ""  # "max_epochs", "early_stopping", "budget: ...", "pruned at epoch 9", or the error in one line
-    unmeasured: Cost = field(default_factory=Cost)  # spent since the last measurement
+    unmeasured: Cost = field(default_factory=Cost)  # spent since the last measurement; by a lost worker, all its time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +193,13 @@ class ReplicateRecord:
     cost: Cost
     ranks_file: str | None  # parquet of per-query ranks, relative to the study's folder
     reason: str = ""
+    attempts: int = 0  # these three as the attempts have them (study.history)
+    failure: FailureClass | None = None
+    started: float | None = None  # unix time, seconds
 
     @property
     def broke(self) -> bool:
-        """True when its training failed and the cluster did not: another seed of it may fail as well."""
+        """True when its training or ranking failed and the cluster did not: another seed of it may fail as well."""
         return self.state is TrialState.FAIL and not self.reason.startswith(WORKERS_LOST)
 
 
@@ -289,7 +293,7 @@ class SliceRecord:
     """Test MRR of the replicates of an arm on the queries that have something in common."""
 
     arm: str
-    by: str  # "category" or "relation"
+    by: str  # "category", "relation", "answer_frequency" or "anchor_frequency", as in kge.slices
     name: str
     side: str  # "both", "head" or "tail"
     queries: int

@@ -102,9 +102,9 @@ class ReplicateWork:
         self._log.end(assignment, outcome)
         self._resolve(assignment.arm, assignment.trial)
 
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
         """Train it again from its checkpoint, unless it has lost too many workers."""
-        self._log.lose(assignment, reason=reason, by_itself=by_itself)
+        self._log.lose(assignment, reason=reason, by_itself=by_itself, held=held)
         self._tell(assignment.arm, f"replicate {assignment.trial}: worker lost, {reason}")
         self._resolve(assignment.arm, assignment.trial)
 

@@ -29,8 +29,13 @@ class Revision:
     reopen: bool = False  # the test split may be opened again
 
 
-def revised(store: Store, name: str, revision: Revision, *, say: Callable[[str], None]) -> Registration:
-    """The study as it goes on; UserError when its file has changed and nothing was said about it."""
+def revised(
+    store: Store, name: str, revision: Revision, *, say: Callable[[str], None], write: bool = True
+) -> Registration:
+    """The study as it goes on; UserError when its file has changed and nothing was said about it.
+
+    Without `write` an amendment is only looked at.
+    """
     study, known = store.registration(name), store.study_file(name)
     path = revision.file or (Path(known) if known else None)
     if path is None or not path.is_file():
@@ -41,7 +46,7 @@ def revised(store: Store, name: str, revision: Revision, *, say: Callable[[str],
         return study
     before, after = parse_study(study.spec, f"study {name}", dataset=study.dataset), load_study(path)
     if revision.amend:
-        return _amended(store, study, before, after, reopen=revision.reopen, say=say)
+        return _amended(store, study, before, after, reopen=revision.reopen, say=say, write=write)
     if not amendment.is_same(before, after):
         raise UserError(
             f"study {name!r}: {path} must say what it said when the study began, unless --amend is given,"
@@ -58,6 +63,7 @@ def _amended(
     *,
     reopen: bool,
     say: Callable[[str], None],
+    write: bool,
 ) -> Registration:
     """The study with every change, written down; as it was where nothing is changed."""
     spaces, earlier = compose_all(after), store.amendments(study.name)
@@ -68,7 +74,7 @@ def _amended(
             f"study {study.name!r}: budget, replicates and failures must stay as they are, the test split was opened"
             f" ({', '.join(sorted(opened))}); --reopen lets it be opened again, and the report will say so"
         )
-    if not changes and not reopen:
+    if not write or (not changes and not reopen):
         return study
     note = Amendment(
         number=len(earlier) + 1,

@@ -353,6 +353,12 @@ def _cause(trial: Trial) -> str:
     return _shorten((text.splitlines()[1:] or ["no message"])[0])
 
 
+def _held(trial: Trial) -> float:
+    """Seconds since its worker began; none where none has. What waits for a node has no worker yet."""
+    began: Any = trial.run_metadata.start_time
+    return 0.0 if began is None else max(0.0, time.time() - began)
+
+
 def _one_line(error: Exception) -> str:
     """Ray says what happened first; where it quotes a traceback, the last line is the error's own."""
     lines = str(error).strip().splitlines() or ["no message"]
@@ -441,10 +447,10 @@ class _Desk:
             return False
         return self.work.measured(self.live[trial_id], event)
 
-    def lose(self, trial_id: str, *, reason: str, by_itself: bool = True) -> None:
-        """Report an attempt as lost."""
+    def lose(self, trial_id: str, *, reason: str, by_itself: bool = True, held: float = 0.0) -> None:
+        """Report an attempt as lost, so long after its worker began."""
         self.losses += 1
-        self.work.lost(self.live.pop(trial_id), reason=reason, by_itself=by_itself)
+        self.work.lost(self.live.pop(trial_id), reason=reason, by_itself=by_itself, held=held)
         if self.losses >= max(MAX_LOSSES, _WAVES * self.width):
             raise WorldError(f"workers: must live, {self.losses} were lost in a row, the last: {reason}")
 
@@ -513,7 +519,7 @@ class _Judge(_Scratch, TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         with self._desk.guarded():
-            self._desk.lose(trial.trial_id, reason=_cause(trial))
+            self._desk.lose(trial.trial_id, reason=_cause(trial), held=_held(trial))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Mapping[str, Any]) -> None:
         pass

@@ -155,9 +155,9 @@ class SearchWork:
             self._tell(arm, f"trial {number}: out of memory, {outcome.reason}")
         self._resolve(arm, number)
 
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
         """Issue the trial again, unless it has lost too many workers."""
-        self._log.lose(assignment, reason=reason, by_itself=by_itself)
+        self._log.lose(assignment, reason=reason, by_itself=by_itself, held=held)
         self._tell(assignment.arm, f"trial {assignment.trial}: worker lost, {reason}")
         self._resolve(assignment.arm, assignment.trial)
 

@@ -30,7 +30,7 @@ from kge.pretraining import copy_tables
 from kge.training import EpochReport
 from study.errors import StudyFileError, UserError, WorldError
 from study.object_store import ObjectStore, Sender
-from study.records import Arm, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
+from study.records import TEST_SPLIT, Arm, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 from study.scratch import scratch_folder
 from study.space import Space
 
@@ -81,7 +81,7 @@ def run_attempt(
     broken = broken_context(device)  # by an attempt before this one in the same process: its fault, and not this one's
     if broken is not None:
         raise WorldError(f"{device}: must answer, got: {broken}")
-    meter = None
+    meter, began = None, time.perf_counter()
     try:
         config = parse_config(assignment.config)
         stop = "max_epochs"
@@ -106,7 +106,7 @@ def run_attempt(
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK:
             raise
-        used = meter.used() if meter else Cost()
+        used = meter.used() if meter else Cost(device_seconds=time.perf_counter() - began)
         outcome = Outcome(state=TrialState.FAIL, failure=classify(error), reason=one_line(error), unmeasured=used)
     if outcome.failure is FailureClass.MEMORY:
         release()
@@ -201,10 +201,17 @@ def fetch_start(config: TrainingConfig, remote: ObjectStore, base: Path) -> None
         remote.fetch_best(Path(start).parent, base / start)
 
 
-def rank_test_split(checkpoint: Path, dataset: Dataset, *, device: str = "cpu") -> Evaluation:
-    """Rank the test split, filtered by all splits; only for replicates of a frozen selection."""
+def rank_test_split(checkpoint: Path, dataset: Dataset, *, device: str = "cpu") -> Evaluation | Outcome:
+    """Rank the test split, filtered by all splits; only for replicates of a frozen selection.
+
+    Where a score is not finite the replicate has failed: to rank it again would find the same.
+    """
     splits = ("train", "valid", "test")
-    return evaluate_split(checkpoint, dataset, split="test", filter_splits=splits, device=device)
+    try:
+        return evaluate_split(checkpoint, dataset, split="test", filter_splits=splits, device=device)
+    except DivergenceError as error:
+        reason = f"{TEST_SPLIT}: {one_line(error)}"
+        return Outcome(state=TrialState.FAIL, failure=FailureClass.DIVERGENCE, reason=reason)
 
 
 def _measurement(assignment: Assignment, validation: Validation) -> Measurement:

@@ -27,8 +27,11 @@ class Work(Protocol):
     def ended(self, assignment: Assignment, outcome: Outcome) -> None:
         """Take the outcome of an attempt that ended by itself."""
 
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
-        """An attempt was lost and is to be issued again; `by_itself` when it was its own worker that died."""
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
+        """An attempt was lost and is to be issued again.
+
+        `by_itself` when it was its own worker that died; `held`: seconds since that worker had begun.
+        """
 
 
 class Sequence:
@@ -59,10 +62,10 @@ class Sequence:
         assert self._now is not None
         self._now.ended(assignment, outcome)
 
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
         """Tell the work at hand."""
         assert self._now is not None
-        self._now.lost(assignment, reason=reason, by_itself=by_itself)
+        self._now.lost(assignment, reason=reason, by_itself=by_itself, held=held)
 
 
 class Fenced:
@@ -93,10 +96,10 @@ class Fenced:
         self._check()
         self._work.ended(assignment, outcome)
 
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool) -> None:
+    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
         """Tell the work."""
         self._check()
-        self._work.lost(assignment, reason=reason, by_itself=by_itself)
+        self._work.lost(assignment, reason=reason, by_itself=by_itself, held=held)
 
 
 class Stop:

@@ -5,8 +5,8 @@
         arm                    space card; best so far and cost by charged trials; replicate statistics
           trial | replicate    parameters, curves by epoch, cost, state
 
-Model, loss, arm, stage and state are tags of every run from the arms down, so that searching and grouping
-work without the nesting.
+Study, data set, its fingerprint, commit, stage and state are tags of every run, arm, model and loss of those from
+the arms down, seed and attempts of every training, so that searching and grouping work without the nesting.
 """
 
 import json
@@ -94,9 +94,10 @@ def _runs(record: StudyRecord) -> Iterator[DesiredRun]:
 
 def _study_run(record: StudyRecord) -> DesiredRun:
     done = all(is_done(record, arm.name) for arm in record.arms)
-    tags: dict[str, Value] = {"study": record.name, "dataset": record.dataset, "stage": "study", "state": _state(done)}
+    tags = _common(record, record.created) | {"dataset": record.dataset, "stage": "study", "state": _state(done)}
     # What an amendment changes cannot be a parameter: these stay what they are in MLflow.
     tags |= {
+        "seed": record.seed,
         "spec_sha256": record.spec_sha256,
         "budget": getattr(record.budget, record.budget_unit),
         "arms": len(record.arms),
@@ -136,7 +137,7 @@ def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
         key=_key(record, "arm", arm.name),
         parent=_key(record, "study"),
         name=arm.name,
-        tags=_tags(_arm_tags(record, arm) | own),
+        tags=_tags(_common(record, record.created) | _arm_tags(arm) | own),
         params=_params(_card(arm, next((card for card in record.spaces if card.arm == arm.name), None))),
         points=tuple(arm_points(record, arm.name)),
         status="FINISHED" if done else "RUNNING",
@@ -162,7 +163,7 @@ def _trial_run(record: StudyRecord, arm: Arm, trial: TrialRecord, place: Place |
         key=_key(record, "search", arm.name, trial.number),
         parent=_key(record, "arm", arm.name),
         name=f"{arm.name}/{trial.number}",
-        tags=_tags(_arm_tags(record, arm) | _place_tags(place) | own),
+        tags=_tags(_common(record, trial.started) | _arm_tags(arm) | _place_tags(place) | own),
         params=_params(dict(trial.params)),
         points=tuple(trial_points(record, trial)),
         status=_STATUS[trial.state],
@@ -178,7 +179,9 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord, pl
     own: dict[str, Value] = {
         "stage": "replicate",
         "state": replicate.state.value,
+        "failure": replicate.failure.value if replicate.failure else None,
         "reason": replicate.reason or None,
+        "attempts": replicate.attempts,
         "replicate": replicate.index,
         "selection_sha256": replicate.selection_sha256,
         "seed": replicate.seed,
@@ -187,7 +190,7 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord, pl
         key=_key(record, "replicate", arm.name, replicate.index),
         parent=_key(record, "arm", arm.name),
         name=f"{arm.name}/replicate-{replicate.index}",
-        tags=_tags(_arm_tags(record, arm) | _place_tags(place) | own),
+        tags=_tags(_common(record, replicate.started) | _arm_tags(arm) | _place_tags(place) | own),
         params=_params(dict(winner.params) if winner else {}),
         points=tuple(replicate_points(record, replicate)),
         status=_STATUS[replicate.state],
@@ -196,9 +199,16 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord, pl
     )
 
 
-def _arm_tags(record: StudyRecord, arm: Arm) -> dict[str, Value]:
+def _common(record: StudyRecord, since: float | None) -> dict[str, Value]:
+    """What every run has; `since` is when its work began, by the programs that the study had then."""
+    began = record.created if since is None else since
+    environments = [each.environment for each in record.continuations if each.time <= began]
+    commit = (environments[-1] if environments else record.environment).get("git commit")
+    return {"study": record.name, "fingerprint": str(record.passport.get("fingerprint", "")) or None, "commit": commit}
+
+
+def _arm_tags(arm: Arm) -> dict[str, Value]:
     return {
-        "study": record.name,
         "arm": arm.name,
         "dataset": arm.dataset,
         "model": arm.model,

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 
 from study.arms import Arms
-from study.records import Dimension, Measurement, Outcome, ReplicateRecord, StudyRecord, TrialRecord, Value
+from study.records import Cost, Dimension, Measurement, Outcome, ReplicateRecord, StudyRecord, TrialRecord, Value
 from study.store import AttemptRecord, Registration, Store
 
 
@@ -46,7 +46,8 @@ def _save_trial(record: StudyRecord, trial: TrialRecord, store: Store, storage: 
         store.charge(record.name, "search", measurement)
     for attempt in range(trial.attempts):
         key = {"arm": trial.arm, "stage": "search", "trial": trial.number, "attempt": attempt}
-        outcome = Outcome(state=trial.state, failure=trial.failure, reason=trial.reason)
+        unmeasured = Cost() if trial.curve or attempt < trial.attempts - 1 else replace(trial.cost, trials=0)
+        outcome = Outcome(state=trial.state, failure=trial.failure, reason=trial.reason, unmeasured=unmeasured)
         started, ended = trial.started or 0.0, trial.ended
         store.record_attempt(
             record.name,

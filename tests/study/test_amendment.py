@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from study import cli
+from study import cli, drive
+from study.config import load_study
+from study.database import sqlite_url
 from study.errors import StudyFileError, UserError
+from study.history import study_record
 from study.records import TrialRecord, TrialState
 from study.report import build
+from study.site import Site
+from study.store import Store
+from tests.cluster.nodes import free_port
 from tests.study.toy_study import FILE, NS, SCE, Toy, training_of
 
 Captured = pytest.CaptureFixture[str]
@@ -146,6 +152,54 @@ def test_a_file_that_is_named_is_the_one_that_counts(toy: Toy, command: CommandL
     code, said = command("resume", str(other))
     assert code == 2
     assert f"study 'toy': {other} must say what it said" in said
+
+
+@pytest.mark.parametrize("flags", [(), ("--amend",)])
+def test_a_file_of_another_study_of_that_name_is_refused_with_all_that_differs(
+    toy: Toy, command: CommandLine, flags: tuple[str, ...]
+) -> None:
+    toy.launch()
+    other = toy.home / "elsewhere.yaml"
+    other.write_text(FILE.replace("seed: 7", "seed: 8").replace("[sce, ns]", "[bce, ns]").replace("32", "64"))
+    before = everything(toy)
+    code, said = command("resume", str(other), *flags)
+    assert code == 2
+    assert said.count("error: ") == 1
+    assert everything(toy) == before
+    if flags:
+        kept = "must keep every arm in an amendment: complex.sce is missing, got complex.bce, complex.ns"
+        assert said.splitlines() == [
+            f"error: {other}: must be of the study that it is to amend, and differs in more than may:",
+            f"{other}:4: arms: {kept}",
+            f"{other}:8: fixed.model.dim: arm complex.ns: model.dim must stay 32 in an amendment, got 64",
+            f"{other}:3: seed: must stay 7 in an amendment, got 8",
+        ]
+    else:
+        assert {"+seed: 8", "+arms: {models: [complex], losses: [bce, ns]}"} <= set(said.splitlines())
+
+
+def everything(toy: Toy) -> tuple[set[Path], list[str]]:
+    """The files of a study and all that its database holds."""
+    files = {path for path in toy.folder.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
+    with closing(sqlite3.connect(toy.folder / "study.db")) as database:
+        return files, list(database.iterdump())
+
+
+def test_a_study_that_began_under_another_name_is_amended_by_its_file(toy: Toy, command: CommandLine) -> None:
+    toy.write()
+    site = Site(name="renamed", home=toy.home, database=sqlite_url(toy.home / "renamed" / "study.db"))
+    site.folder.mkdir()
+    with closing(Store(site.database)) as store:
+        store.register_study(drive.declare(load_study(toy.file), "renamed"), file=str(toy.file))
+    toy.write(MORE_TRIALS)
+    file = str(toy.file)
+    assert command("resume", file, "--amend")[1].startswith("error: study 'toy' is unknown in ")
+    assert command("resume", "renamed", "--name", "renamed") == (2, "error: --name: must come with a study file\n")
+    code, said = command("resume", file, "--amend", "--name", "renamed", "--address", f"127.0.0.1:{free_port()}")
+    assert code == 1, "no cluster is there"
+    assert "amendment 1: budget.trials: 2 -> 6" in said
+    [amendment] = study_record(site.database, "renamed").amendments
+    assert amendment.changes == ("budget.trials: 2 -> 6",)
 
 
 def test_reopening_alone_and_amending_a_file_that_is_gone_are_refused(toy: Toy, command: CommandLine) -> None:

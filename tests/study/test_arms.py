@@ -19,8 +19,10 @@ from study import seeds
 from study.arms import Arms, Search, distributions
 from study.config import StudyConfig
 from study.database import sqlite_url
+from study.errors import WorldError
 from study.records import FailureClass, Outcome, TrialRecord, TrialState
 from study.space import Space, compose_all
+from study.store import Store
 from tests.study.study_files import config
 
 DONE = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
@@ -324,6 +326,25 @@ def test_a_commit_whose_answer_is_lost_makes_no_second_trial(url: str, open_arms
     assert [trial.number for trial in arms.trials(ARM)] == [0, 1]
     assert arms.running(ARM) == (suggestion,)
     assert arms.ask(ARM).number == 3
+
+
+def test_a_driver_whose_study_was_taken_over_writes_no_trial(url: str, open_arms: Open) -> None:
+    arms = open_arms(url)
+    with closing(Store(url)) as store, store.lease("s").held(on_lost=int, on_stop=int) as hold, hold.fence(arms.engine):
+        play(arms, ARM, 1)
+        suggestion = arms.ask(ARM)
+        before, curves = arms.trials(ARM), arms.curves(ARM)
+        with sa.create_engine(url, poolclass=sa.NullPool).begin() as taken:
+            taken.execute(sa.text("UPDATE kge_lease SET token = 'another'"))
+        for write in (
+            lambda: arms.ask(ARM),
+            lambda: arms.report(ARM, suggestion.number, 1, 0.5),
+            lambda: arms.tell(ARM, suggestion.number, DONE, (0.5, 1)),
+        ):
+            with pytest.raises(WorldError, match=r"^study 's': another driver has taken the study over$"):
+                write()
+        assert arms.trials(ARM) == before
+        assert arms.curves(ARM) == curves
 
 
 def test_sqlite_is_opened_for_many_small_commits(url: str, open_arms: Open) -> None:

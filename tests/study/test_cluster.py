@@ -2,12 +2,15 @@
 
 import json
 import sys
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import ray
 from ruamel.yaml import YAML
 
 from study import cli
@@ -127,6 +130,48 @@ def test_a_new_study_has_a_name_that_mlflow_takes(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("options", "study"), [((), "small"), (("--name", "other"), "other")])
+def test_an_amendment_that_is_sent_goes_to_the_study_of_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: tuple[str, ...], study: str
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(FILE)
+    sent: list[dict[str, Any]] = []
+
+    class JobServer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            version = {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""}
+            self.answer([] if self.path.startswith("/api/jobs") else version)
+
+        def do_POST(self) -> None:
+            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer({"job_id": "1", "submission_id": "1"})
+
+        def answer(self, content: object) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), JobServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        command = ["study", "resume", str(file), "--amend", "--no-wait", "--address", address, *options]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        server.shutdown()
+    assert left.value.code == 0
+    [job] = sent
+    name = f" {' '.join(options)}" if options else ""
+    assert job["entrypoint"].startswith(
+        f"python -m study.cli resume study.yaml --address auto --plain --amend{name} --home"
+    )
+    assert job["metadata"]["kge-study"] == study
+
+
 def test_a_study_is_not_run_at_a_job_server(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -135,6 +180,15 @@ def test_a_study_is_not_run_at_a_job_server(
     assert code == 2
     assert "`study submit` takes a job server" in line
     assert not list(tmp_path.iterdir())
+
+
+def test_the_environment_says_where_a_driver_runs_unless_the_option_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KGE_STUDY_ADDRESS", "ray://head:10001")
+    command = ("run", "demo", "--home", str(tmp_path))
+    assert "got 'ray://head:10001'" in refused(monkeypatch, capsys, *command)[1]
+    assert "got 'http://head:8265'" in refused(monkeypatch, capsys, *command, "--address", "http://head:8265")[1]
 
 
 def test_a_trial_may_ask_for_what_nodes_offer_under_a_name() -> None:

@@ -53,6 +53,32 @@ def test_the_plan_of_a_study(nothing_written: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
+    ("change", "is_warned"),
+    [
+        (("seed: 7", "seed: 8"), True),
+        (("{trials: 4}", "{epochs: 12}"), False),
+        (("pruning: {min_epochs: 2, reduction_factor: 3}\n", ""), False),
+        (("min_epochs: 2", "min_epochs: 3"), False),  # as long as a training: nothing is pruned
+    ],
+)
+def test_a_budget_that_counts_pruned_trials_as_whole_ones_is_warned_of(
+    nothing_written: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    change: tuple[str, str],
+    is_warned: bool,
+) -> None:
+    write(nothing_written, changed(change))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    said = capsys.readouterr().out
+    cautions = [line for line in said.splitlines() if line.startswith("Caution: ")]
+    assert len(cautions) == is_warned
+    if is_warned:
+        assert "a pruned trial counts as a whole one" in cautions[0]
+        assert "`budget: {epochs: 12}` costs no more" in cautions[0]
+
+
+@pytest.mark.parametrize(
     ("entry", "sentence"),
     [
         ("{float: [0.1, 1.0], step: 1.0e-320}", "step must be at least 1e-07 of the larger bound, got 1e-320"),

@@ -77,6 +77,7 @@ class Cluster:
     loses: Callable[[Assignment], bool] = lambda _: False
     fails: Callable[[Assignment, int], Outcome | None] = lambda _, epochs: None  # after so many epochs
     loss: str = "worker lost"
+    held: float = 0.0  # seconds of a worker that is lost
     clock: float = 0.0
     width: int = 3
 
@@ -93,7 +94,7 @@ class Cluster:
             assignment, events = live[slot]
             if self.loses(assignment):
                 del live[slot]
-                work.lost(assignment, reason=self.loss, by_itself=True)
+                work.lost(assignment, reason=self.loss, by_itself=True, held=self.held)
                 continue
             event = next(events)
             if isinstance(event, Outcome):
@@ -365,7 +366,7 @@ def test_a_trial_that_was_promoted_is_not_asked_again_when_its_worker_repeats_it
         assert work.measured(first, low), "nobody else has come to the rung"
         for other in others:
             assert work.measured(other, replace(high, trial=other.trial))
-        work.lost(first, reason="its node died", by_itself=True)
+        work.lost(first, reason="its node died", by_itself=True, held=0.0)
         again = work.next()
         assert again is not None
         assert again.trial == first.trial

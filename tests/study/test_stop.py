@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from ray.tune.search import Searcher
 
 from study import cli, lease
-from study.drive import LOST, _note_environment, driving
+from study.drive import _note_environment, driving
 from study.errors import WorldError
+from study.lease import LOST
 from study.records import Assignment, Outcome, TrialState
 from study.runner import _Desk, _Issuer, _Stopped
 from study.site import Site
@@ -102,34 +103,47 @@ def test_a_driver_that_takes_long_is_told_and_is_still_asked(toy: Toy, stop: Com
         assert not owner.stop, "the next driver was not asked"
 
 
-def test_a_driver_whose_study_was_taken_over_writes_nothing_more(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("asks_before", [True, False])
+def test_a_driver_whose_study_was_taken_over_writes_nothing_more(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, asks_before: bool
+) -> None:
+    """It asks before an event, unless it fell asleep just after that."""
     monkeypatch.setattr(lease, "LOOK_SECONDS", 3600.0)  # its thread sleeps as it did
     stop, taken = Stop(), sa.create_engine(toy.database)
     site = Site(name="toy", home=toy.home, database=toy.database)
-    with closing(Store(toy.database)) as store, driving(site, store, stop, say=pytest.fail) as check:
+    with closing(Store(toy.database)) as store, driving(site, store, stop, say=pytest.fail) as hold:
         study = store.registration("toy")
-        with arms_of(study, toy.database) as arms:
-            work = Fenced(search_of(store, study, arms, toy.folder), check)
+        with arms_of(study, toy.database) as arms, hold.fence(arms.engine):
+            work = Fenced(search_of(store, study, arms, toy.folder), hold.check)
             assignment = work.next()
             assert assignment is not None
-            attempts = store.attempts("toy", "search")
             with taken.begin() as connection:
                 connection.execute(sa.text("UPDATE kge_lease SET token = 'another'"))
-            monkeypatch.setattr(lease, "FRESH_SECONDS", 0.0)  # it wakes up
+            everything = rows_of(taken)
+            monkeypatch.setattr(lease, "FRESH_SECONDS", 0.0 if asks_before else 3600.0)  # it wakes up
             outcome = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
             for event in (
-                lambda: work.is_done,
+                *[lambda: work.is_done] * asks_before,
                 work.next,
                 lambda: work.measured(assignment, next(toy._training(assignment))),
                 lambda: work.ended(assignment, outcome),
-                lambda: work.lost(assignment, reason="", by_itself=True),
+                lambda: work.lost(assignment, reason="", by_itself=True, held=0.0),
             ):
                 with pytest.raises(WorldError, match=r"^study 'toy': another driver has taken the study over$"):
                     event()
-            assert store.attempts("toy", "search") == attempts
-            assert store.measurements("toy", "search") == []
+            assert rows_of(taken) == everything
     assert stop.reason == LOST
     taken.dispose()
+
+
+def rows_of(engine: sa.Engine) -> dict[str, list[tuple[object, ...]]]:
+    """All that a database holds, by table."""
+    tables = sa.MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        return {
+            name: [tuple(row) for row in connection.execute(sa.select(each))] for name, each in tables.tables.items()
+        }
 
 
 def test_a_driver_whose_clock_is_late_is_asked_and_awaited(

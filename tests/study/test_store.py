@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event
@@ -268,13 +269,15 @@ def test_a_driver_that_died_on_this_machine_frees_its_study_at_once(store: Store
     driver.communicate()
 
 
-def rewrite_lease(url: str, **values: object) -> None:
-    """Another host has written the lease of study s, or another clock."""
-    engine = sa.create_engine(url)
+def rewrite_lease(url: str, *, patience: float = 30.0, **values: object) -> None:
+    """Another host has written the lease of study s, or another clock; it waits so long for a lock."""
+    waits = (
+        {"options": f"-c lock_timeout={1000 * patience:g}"} if url.startswith("postgresql") else {"timeout": patience}
+    )
+    engine = sa.create_engine(url, connect_args=waits, poolclass=sa.NullPool)
     with engine.begin() as connection:
         names = ", ".join(f"{name} = :{name}" for name in values)
         connection.execute(sa.text(f"UPDATE kge_lease SET {names} WHERE study = 's'"), values)
-    engine.dispose()
 
 
 def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(
@@ -345,6 +348,92 @@ def test_a_driver_that_slept_asks_whether_the_study_is_still_its_own(
     now[0] += 2 * lease.LEASE_SECONDS
     assert not first.is_ours()
     assert not first.is_ours()
+
+
+def writes(store: Store) -> dict[str, Callable[[], object]]:
+    """What a driver writes, by name."""
+    attempt = AttemptRecord(arm=ARM.name, stage="search", trial=0, attempt=0, started=1.0)
+    amendment = Amendment(number=1, spec="", spec_sha256="", changes=(), reopens=False, time=1.0)
+    opening = Opening(arm=ARM.name, number=0, selection_sha256="", replicates=(0,), time=1.0, amendment=0)
+    place = Place(arm=ARM.name, stage="search", trial=0, attempt=0, node="n", host="h", device="cpu")
+    return {
+        "amendment": lambda: store.amend_study(replace(STUDY, name="s"), amendment, file=None),
+        "attempt": lambda: store.record_attempt("s", attempt),
+        "charge": lambda: store.charge("s", "search", MEASURED),
+        "opening": lambda: store.record_opening("s", opening),
+        "place": lambda: store.record_place("s", place),
+    }
+
+
+@pytest.mark.parametrize("what", ["amendment", "attempt", "charge", "opening", "place"])
+def test_a_driver_whose_study_was_taken_over_writes_nothing(store: Store, url: str, what: str) -> None:
+    lost = list[bool]()
+    with store.lease("s").held(on_lost=lambda: lost.append(True), on_stop=pytest.fail):
+        before = contents(url)
+        rewrite_lease(url, token="another's")
+        with pytest.raises(WorldError, match=r"^study 's': another driver has taken the study over$"):
+            writes(store)[what]()
+        assert contents(url) == before
+        assert lost
+
+
+@pytest.mark.parametrize("what", ["attempt", "charge"])
+def test_who_takes_a_study_over_waits_for_what_its_driver_is_writing(store: Store, url: str, what: str) -> None:
+    tried = list[sa.Connection]()
+
+    def take(connection: sa.Connection) -> None:
+        tried.append(connection)
+        with pytest.raises(sa.exc.OperationalError, match="lock"):
+            rewrite_lease(url, patience=0.2, token="another's")
+
+    with store.lease("s").held(on_lost=int, on_stop=pytest.fail):
+        sa.event.listen(store._database.engine, "commit", take)  # written and checked
+        writes(store)[what]()
+        sa.event.remove(store._database.engine, "commit", take)
+        assert len(tried) == 1
+        rewrite_lease(url, patience=0.2, token="another's")
+        with pytest.raises(WorldError, match="another driver has taken the study over"):
+            writes(store)[what]()
+
+
+def test_a_driver_waits_for_who_is_taking_its_study_over(store: Store, url: str) -> None:
+    engine = sa.create_engine(url)
+    with store.lease("s").held(on_lost=int, on_stop=pytest.fail), ThreadPoolExecutor(1) as pool:
+        with engine.begin() as taking:
+            taking.execute(sa.text("UPDATE kge_lease SET token = 'another'"))
+            charge = pool.submit(writes(store)["charge"])
+        with pytest.raises(WorldError, match="another driver has taken the study over"):
+            charge.result()
+    engine.dispose()
+    assert store.measurements("s", "search") == []
+
+
+def test_a_driver_that_sleeps_while_it_writes_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL ends its session; SQLite, whose only lock it has, can not."""
+    monkeypatch.setattr(database, "IDLE_SECONDS", 1)
+    url = postgres()
+    taken = list[bool]()
+
+    def sleep(_: sa.Connection) -> None:
+        rewrite_lease(url, token="another's")
+        taken.append(True)
+
+    with closing(Store(url)) as store, store.lease("s").held(on_lost=int, on_stop=pytest.fail):
+        sa.event.listen(store._database.engine, "commit", sleep)  # until it is taken over
+        with pytest.raises(WorldError, match="another driver has taken the study over"):
+            writes(store)["charge"]()
+        assert taken == [True]
+        assert store.measurements("s", "search") == []
+
+
+def contents(url: str) -> dict[str, list[object]]:
+    """The rows of all tables but the leases."""
+    engine, tables = sa.create_engine(url), sa.MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        found = {name: list[object](connection.execute(sa.select(each))) for name, each in tables.tables.items()}
+    engine.dispose()
+    return {name: rows for name, rows in found.items() if name != "kge_lease"}
 
 
 def test_a_held_lease_is_let_go_at_the_end(store: Store) -> None:

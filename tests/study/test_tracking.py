@@ -20,7 +20,7 @@ from study import cli
 from study.database import sqlite_url, without_password
 from study.errors import UnknownStudyError, WorldError
 from study.history import study_record
-from study.records import Amendment, ArmStop, Cost, FailureClass, Place, StudyRecord, TrialState
+from study.records import Amendment, ArmStop, Continuation, Cost, FailureClass, Place, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
 from study.tracking.mirror import SyncResult, sync
 from study.tracking.moments import is_done
@@ -59,6 +59,34 @@ def test_every_trial_and_replicate_has_one_run_below_its_arm() -> None:
         assert run.parent in seen
         seen.add(run.key)
     assert [run.name for run in plan.runs if run.parent is None] == ["two-by-two"]
+
+
+def test_every_run_says_what_it_belongs_to_and_by_which_programs_it_came() -> None:
+    record = factory.finished(trials=4, replicates=2)
+    first, *others = record.replicate_records
+    began = max(trial.started or 0 for trial in record.trials) + 1
+    broken = replace(
+        first, state=TrialState.FAIL, failure=FailureClass.DIVERGENCE, reason="nan", attempts=3, started=began + 1
+    )
+    record = replace(
+        record,
+        passport={**record.passport, "fingerprint": "f" * 64},
+        environment={**record.environment, "git commit": "a" * 40},
+        continuations=(Continuation(number=1, environment={"git commit": "b" * 40}, time=began),),
+        replicate_records=(broken, *others),
+    )
+    runs = project(record).runs
+    common = {"study": "two-by-two", "dataset": record.dataset, "fingerprint": "f" * 64}
+    assert all(common.items() <= run.tags.items() and {"stage", "state", "commit"} <= run.tags.keys() for run in runs)
+    by_stage = {
+        stage: [run for run in runs if run.tags["stage"] == stage] for stage in ("study", "search", "replicate")
+    }
+    assert [run.tags["seed"] for run in by_stage["study"]] == [str(record.seed)]
+    failed = next(run.tags for run in by_stage["search"] if run.tags["state"] == "FAIL")
+    [again] = [run.tags for run in by_stage["replicate"] if run.tags["state"] == "FAIL"]
+    assert failed.keys() - again.keys() == {"trial", "random"}, "what a replicate is not"
+    assert (again["failure"], again["reason"], again["attempts"]) == ("divergence", "nan", "3")
+    assert (failed["commit"], again["commit"]) == ("a" * 40, "b" * 40)
 
 
 def test_a_trial_shows_its_parameters_and_its_curve_at_the_stored_times() -> None:
