@@ -29,7 +29,7 @@ import ray
 import torch
 from ray import cloudpickle, tune
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import AuthenticationError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
@@ -177,7 +177,7 @@ class Cluster:
             _reach(self._address)
             with _our_signals():
                 ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
-        except (OSError, RuntimeError, ValueError, AuthenticationError) as error:
+        except Exception as error:  # not more exactly: a node that does not start in time raises just this class
             raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {_one_line(error)}") from error
         self._await_room()
 

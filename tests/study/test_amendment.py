@@ -238,6 +238,22 @@ def test_a_finished_study_is_reported_without_a_cluster(toy: Toy, command: Comma
     assert "error: Ray at '127.0.0.1:1': must start or answer" in said
 
 
+def test_a_cluster_that_does_not_start_in_time_is_one_sentence(
+    toy: Toy, command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray says it, by this class
+
+    toy.launch()
+    monkeypatch.setattr("ray.init", slow)
+    code, said = command("run", str(toy.file), "--name", "another", "--plain")
+    assert (
+        "error: Ray at 'local': must start or answer, got: Exception: The current node timed out during startup.\n"
+        in said
+    )
+    assert code == 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
