@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from kge.batches.block import row_weights
 from kge.building import build_training_type
 from kge.config import NegativesConfig
 from kge.data import Dataset, Side
 from kge.filters import filter_from
 from kge.frequencies import Frequencies
 from kge.losses import LOSSES
-from kge.losses.base import AbstractSamplingLoss, AbstractSoftmaxLoss, Noise
+from kge.losses.base import AbstractLoss, AbstractSamplingLoss, AbstractSoftmaxLoss, Noise
 from kge.negatives import NegativeSampler
 from tests.kge import graphs
 
@@ -61,6 +62,17 @@ def _degrees() -> Tensor:
     """Of the labels: query x is asked about the entity of label x."""
     counts = torch.tensor(COUNTS)
     return counts.sum(dim=0) + torch.nn.functional.pad(counts.sum(dim=1), (0, Y - X))
+
+
+def _smoothed(smoothing: float) -> Tensor:
+    """The optimum of label smoothing, whose mass goes to the other labels alone."""
+    exact = smoothing * Y / (Y - 1)
+    return (1 - exact) * _p_d() + exact / Y
+
+
+def _tempered(temperature: float) -> Tensor:
+    """p_d^(1/(1+temperature)), normalised: the optimum of sans with all labels as negatives."""
+    return _normalised(_p_d() ** (1 / (1 + temperature)))
 
 
 def _by_degree(floor: float) -> Tensor:
@@ -168,9 +180,17 @@ def test_backward_correction_reaches_p_d_over_p_y() -> None:
 
 
 def test_the_weight_of_backward_correction_is_the_inverse_transition_up_to_a_factor_of_the_query() -> None:
-    counts = torch.tensor(COUNTS, dtype=torch.float64)
-    weight = counts.sum(dim=1, keepdim=True) / counts.sum(dim=0)
-    torch.testing.assert_close(_normalised(weight * _p_d()), _corrected(), rtol=0, atol=1e-15)
+    """T(x,y) = p(y) sum_i p(y_i|x) / p(y_i)."""
+    counts = torch.tensor(COUNTS)
+    queries, answers = counts.sum(dim=1).repeat_interleave(Y), counts.sum(dim=0).repeat(X)
+    loss = LOSSES["sce_bc"]()
+    assert isinstance(loss, AbstractSoftmaxLoss)
+    weight = loss.row_weights(queries=queries, answers=answers, degrees=_degrees().repeat(X))
+    assert weight is not None
+    transition = _p_y() * (_p_d() / _p_y()).sum(dim=1, keepdim=True)
+    factor = weight.view(X, Y) * transition
+    torch.testing.assert_close(factor, factor[:, :1].expand(X, Y), rtol=1e-14, atol=0)
+    torch.testing.assert_close(_p_d() / transition, _corrected(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.1, 1.0])
@@ -184,9 +204,10 @@ def test_class_weights_reach_p_d_times_them(floor: float) -> None:
 @pytest.mark.parametrize("smoothing", [0.01, 0.3])
 def test_label_smoothing_reaches_the_mixture_over_the_other_labels(smoothing: float) -> None:
     scores = _minimise(_softmax_expectation("sce_ls", smoothing=smoothing))
-    exact = smoothing * Y / (Y - 1)
-    assert _variation(scores, (1 - exact) * _p_d() + exact / Y) < 1e-6
-    assert _variation(scores, (1 - smoothing) * _p_d() + smoothing / Y) > 1e-4
+    assert _variation(scores, _smoothed(smoothing)) < 1e-6
+    naive = (1 - smoothing) * _p_d() + smoothing / Y
+    apart = smoothing / (Y - 1) * _variation(torch.zeros(X, Y), _p_d())
+    assert _variation(scores, naive) == pytest.approx(apart, abs=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -201,7 +222,7 @@ def test_sans_over_all_labels_reaches_a_power_of_p_d(temperature: float, margin:
         _expectation(loss, scores, None).backward()
         optimizer.step()
         schedule.step()
-    assert _variation(scores.detach(), _normalised(_p_d() ** (1 / (1 + temperature)))) < 1e-4
+    assert _variation(scores.detach(), _tempered(temperature)) < 1e-4
 
 
 def test_filtering_true_answers_leaves_no_finite_optimum() -> None:
@@ -209,18 +230,23 @@ def test_filtering_true_answers_leaves_no_finite_optimum() -> None:
 
     Where softmax(scores) goes is then the optimizer's doing: Adam moves all alike, towards the uniform.
     """
-    loss, nothing = _sampling("ns"), torch.zeros(Y)
-    scores, heights = torch.zeros(X, Y).requires_grad_(), []
-    optimizer = torch.optim.Adam([scores], lr=0.1)
-    for _ in range(3):
-        for _ in range(200):
+    loss = _sampling("ns")
+    found: dict[str, list[Tensor]] = {}
+    for name, weight in (("filtered", torch.zeros(Y)), ("unfiltered", None)):
+        scores = torch.zeros(X, Y).requires_grad_()
+        optimizer = torch.optim.Adam([scores], lr=0.1)
+        found[name] = []
+        for step in range(1, 601):
             optimizer.zero_grad()
-            _expectation(loss, scores, nothing).backward()
+            _expectation(loss, scores, weight).backward()
             optimizer.step()
-        heights.append(float(scores.detach().min()))
+            if step % 200 == 0:
+                found[name].append(scores.detach().clone())
+    heights = [float(scores.min()) for scores in found["filtered"]]
     assert heights[0] < heights[1] - 0.5 < heights[2] - 1
-    assert _variation(scores.detach(), _p_d()) > 0.3
-    assert _variation(scores.detach(), torch.full((X, Y), 1 / Y)) < 0.1
+    assert all(_variation(scores, _p_d()) > 0.3 for scores in found["filtered"])
+    assert _variation(found["filtered"][-1], torch.full((X, Y), 1 / Y)) < 0.1
+    assert _variation(found["unfiltered"][-1], _p_d()) < 1e-3
 
 
 def test_true_answers_are_not_filtered_by_default() -> None:
@@ -267,33 +293,28 @@ def test_all_rows_of_a_graph_reach_the_objective_exactly(loss: str, rows_of: dic
             (gradient,) = ctx.saved_tensors
             return gradient * grad
 
-    smoothing = 0.1 * Y / (Y - 1)
     target = {
         "sce": _p_d(),
         "sce_bc": _corrected(),
-        "sce_ls": (1 - smoothing) * _p_d() + smoothing / Y,
+        "sce_ls": _smoothed(0.1),
         "sce_cw": _by_degree(0.1),
     }[loss]
     assert _variation(_minimise(value_and_gradient), target) < 1e-6
 
 
-def _train_sampled(
-    loss: AbstractSamplingLoss, *, negatives: int, steps: int, batch: int, filtered: bool = False
-) -> Tensor:
-    """Scores after training on mini-batches with the project's own sampler, averaged over the last half."""
+def _train(loss: AbstractLoss, *, negatives: int = 1, steps: int, batch: int = 512, filtered: bool = False) -> Tensor:
+    """Scores after training on mini-batches of shuffled epochs, averaged over the last half of the steps."""
     graph = _graph()
     generator = torch.Generator().manual_seed(0)
-    known = filter_from(graph, ("train",)) if filtered else None
-    sampler = _sampler(graph, loss.noise, known=known)
+    epochs = math.ceil(steps * batch / len(graph.train))
+    order = torch.cat([torch.randperm(len(graph.train), generator=generator) for _ in range(epochs)])
+    batch_loss = _batch_loss(loss, graph, negatives=negatives, filtered=filtered)
     scores, mean = torch.zeros(X, Y).requires_grad_(), torch.zeros(X, Y)
-    optimizer = torch.optim.Adam([scores], lr=0.05)
+    optimizer = torch.optim.Adam([scores], lr=0.1)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, total_iters=steps)
     for step in range(steps):
-        triples = graph.train[torch.randint(len(graph.train), (batch,), generator=generator)]
-        x, r, y = triples.T
-        ids, weight = sampler.draw(Side.TAIL, x, r, negatives)
         optimizer.zero_grad()
-        (loss.rows(scores[x, y], scores[x[:, None], ids], weight).sum() / batch).backward()
+        batch_loss(scores, order[step * batch : (step + 1) * batch]).backward()
         optimizer.step()
         schedule.step()
         if step >= steps // 2:
@@ -301,42 +322,66 @@ def _train_sampled(
     return mean / (steps - steps // 2)
 
 
+def _batch_loss(
+    loss: AbstractLoss, graph: Dataset, *, negatives: int, filtered: bool
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean loss of rows of train, of tails alone: with the project's own sampler, or over all labels."""
+    if isinstance(loss, AbstractSamplingLoss):
+        known = filter_from(graph, ("train",)) if filtered else None
+        sampler = _sampler(graph, loss.noise, known=known)
+
+        def against_drawn(scores: Tensor, rows: Tensor) -> Tensor:
+            x, r, y = graph.train[rows].T
+            ids, weight = sampler.draw(Side.TAIL, x, r, negatives)
+            return loss.rows(scores[x, y], scores[x[:, None], ids], weight).mean()
+
+        return against_drawn
+
+    assert isinstance(loss, AbstractSoftmaxLoss)
+    weights = row_weights(loss, graph.train, Frequencies(graph))
+
+    def against_all(scores: Tensor, rows: Tensor) -> Tensor:
+        x, _, y = graph.train[rows].T
+        values = loss.rows(scores[x], y)
+        return (values if weights is None else values * weights[Side.TAIL][rows]).mean()
+
+    return against_all
+
+
 def _sampler(graph: Dataset, noise: Noise, *, known: Any = None) -> NegativeSampler:
     generator = torch.Generator().manual_seed(1)
     return NegativeSampler(noise=noise, frequencies=Frequencies(graph), known=known, generator=generator)
 
 
-SAMPLED = [
-    pytest.param("ns", {}, 16, _p_d, id="ns"),
-    pytest.param("ns", {"normalize": "mean", "margin": 1.0}, 16, _p_d, id="ns-mean"),
-    pytest.param("ns_freq", {}, 64, _corrected, id="ns_freq-weighted"),
-    pytest.param("ns_freq", {"noise": "sampled"}, 16, _corrected, id="ns_freq-sampled"),
-    pytest.param("sans", {}, 64, lambda: _normalised(_p_d().sqrt()), id="sans"),
-    pytest.param("sans", {}, 1, _p_d, id="sans-one"),  # a single negative has weight 1 whatever its score
-]
-
-
-@pytest.mark.parametrize(("name", "options", "negatives", "target"), SAMPLED)
-def test_sampled_negatives_come_near_the_objective(
-    name: str, options: dict[str, Any], negatives: int, target: Callable[[], Tensor]
+@pytest.mark.parametrize("steps", [800, pytest.param(12_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "options", "negatives", "target"),
+    [
+        pytest.param("ns", {}, 16, _p_d, id="ns"),
+        pytest.param("ns", {"normalize": "mean", "margin": 1.0}, 16, _p_d, id="ns-mean"),
+        pytest.param("ns_freq", {}, 155, _corrected, id="ns_freq-weighted"),
+        pytest.param("ns_freq", {"noise": "sampled"}, 16, _corrected, id="ns_freq-sampled"),
+        pytest.param("sce", {}, 1, _p_d, id="sce"),
+        pytest.param("sce_bc", {}, 1, _corrected, id="sce_bc"),
+        pytest.param("sce_ls", {"smoothing": 0.3}, 1, lambda: _smoothed(0.3), id="sce_ls"),
+        pytest.param("sans", {}, 155, lambda: _tempered(1), id="sans"),
+        pytest.param("sans", {"temperature": 0.5}, 155, lambda: _tempered(0.5), id="sans-half"),
+    ],
+)
+def test_mini_batches_reach_the_objective(
+    name: str, options: dict[str, Any], negatives: int, target: Callable[[], Tensor], steps: int
 ) -> None:
-    scores = _train_sampled(_sampling(name, **options), negatives=negatives, steps=1600, batch=512)
-    assert _variation(scores, target()) < 0.02
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "options", "negatives", "target"), SAMPLED)
-def test_sampled_negatives_reach_the_objective(
-    name: str, options: dict[str, Any], negatives: int, target: Callable[[], Tensor]
-) -> None:
-    scores = _train_sampled(_sampling(name, **options), negatives=negatives, steps=12_000, batch=512)
+    scores = _train(LOSSES[name](**options), negatives=negatives, steps=steps)
     assert _variation(scores, target()) < 0.01
 
 
+def test_one_sampled_self_adversarial_negative_is_plain_negative_sampling() -> None:
+    """A single negative has weight 1 whatever its score."""
+    assert _variation(_train(_sampling("sans"), negatives=1, steps=800), _p_d()) < 0.02
+
+
 def test_sampled_and_filtered_negatives_diverge() -> None:
-    short, long = (
-        _train_sampled(_sampling("ns"), negatives=5, steps=steps, batch=128, filtered=True) for steps in (150, 300)
-    )
+    short, long = (_train(_sampling("ns"), negatives=5, steps=steps, batch=128, filtered=True) for steps in (150, 300))
     assert 1 < short.min() < long.min()
-    assert _variation(long, _p_d()) > 0.3
+    assert min(_variation(short, _p_d()), _variation(long, _p_d())) > 0.3
     assert math.isfinite(float(long.max()))
