@@ -23,6 +23,7 @@ FROM kge_waste wasted JOIN kge_charges charged ON
     AND charged.trial = wasted.trial AND charged.epoch > wasted.epoch AND charged.time < wasted.time
 GROUP BY wasted.arm, wasted.stage, wasted.trial, wasted.epoch
 """
+_OTHER = ("attempts", "started", "ended")  # in a study that was hit than in one that was not
 _LEFT_OPEN = "SELECT arm, stage, trial, attempt FROM kge_attempts WHERE ended IS NULL"
 
 
@@ -191,7 +192,7 @@ def _files(home: Home, record: StudyRecord) -> Iterator[str]:
 def _trial(trial: TrialRecord) -> dict[str, Any]:
     fields = vars(trial) | {"cost": replace(trial.cost, device_seconds=0.0)}
     fields["curve"] = [vars(each) | {"time": 0, "device_seconds": 0} for each in trial.curve]
-    return {key: value for key, value in fields.items() if key not in ("attempts", "started", "ended")}
+    return {key: value for key, value in fields.items() if key not in _OTHER}
 
 
 def _selection(selection: Selection) -> dict[str, Any]:
@@ -199,4 +200,5 @@ def _selection(selection: Selection) -> dict[str, Any]:
 
 
 def _replicate(replicate: ReplicateRecord) -> dict[str, Any]:
-    return vars(replicate) | {"cost": replace(replicate.cost, device_seconds=0.0)}
+    fields = vars(replicate) | {"cost": replace(replicate.cost, device_seconds=0.0)}
+    return {key: value for key, value in fields.items() if key not in _OTHER}

@@ -210,7 +210,7 @@ def test_a_study_outlives_each_part_of_the_service_and_the_whole(service: Deploy
     with driver(service, "resume", "faults") as third:
         goes_on(service, third, 5)
         service.compose("stop", "mlflow")
-        said, _ = third.communicate(timeout=PATIENCE)
+        said, _ = third.communicate(timeout=2 * PATIENCE)  # all that is left of the study
     assert third.returncode == 0, said
     assert "`study sync faults` sends the rest" in said
     assert service.count(_CHARGES) > charged
