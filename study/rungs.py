@@ -7,14 +7,15 @@
 Li, Jamieson, Rostamizadeh, Gonina, Hardt, Recht, Talwalkar: A System for Massively Parallel
 Hyperparameter Tuning. MLSys 2020. https://arxiv.org/abs/1810.05934
 
-Nothing but curves is remembered between decisions, so nothing is lost in a crash, and no curve of another
-arm is ever seen. The best so far counts because the best checkpoint of a trial does. A trial that reached a rung
-is not asked again, as in Optuna and unlike the paper, which promotes a paused trial later.
+Nothing but curves, in the order in which they grew, is remembered between decisions, so nothing is lost in a
+crash: who takes them in again decides what was decided. No curve of another arm is ever seen. The best so far
+counts because the best checkpoint of a trial does. A trial that reached a rung is not asked again, as in Optuna
+and unlike the paper, which promotes a paused trial later.
 """
 
 from bisect import bisect_right, insort
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 Curve = Mapping[int, float]  # validation MRR by epoch
@@ -38,7 +39,7 @@ class _Latest:
 
     epoch: int
     best: float  # so far
-    passed: tuple[int, ...]  # the rungs since the validation before
+    decision: Promote | Prune  # by who had come there until then
 
 
 class Rungs:
@@ -52,33 +53,35 @@ class Rungs:
 
     def note(self, trial: int, epoch: int, mrr: float) -> None:
         """Take a validation of a trial, later than all before it."""
-        before = self._latest.get(trial, _Latest(0, mrr, ()))
+        before = self._latest.get(trial, _Latest(0, mrr, Promote()))
         best = max(mrr, before.best)
         until = levels(self._min_epochs, self._reduction_factor, until=epoch)
-        passed = tuple(rung for rung in until if rung > before.epoch)
+        passed = [rung for rung in until if rung > before.epoch]
         for rung in passed:
             insort(self._reached[rung], best)
-        self._latest[trial] = _Latest(epoch, best, passed)
+        self._latest[trial] = _Latest(epoch, best, self._decision(epoch, best, passed))
 
     def decide(self, trial: int) -> Promote | Prune:
-        """Decide on a trial at its latest validation."""
-        now = self._latest[trial]
-        for rung in now.passed:
+        """What was decided on a trial at its latest validation; whoever came there since changes nothing."""
+        return self._latest[trial].decision
+
+    def _decision(self, epoch: int, best: float, passed: Iterable[int]) -> Promote | Prune:
+        for rung in passed:
             reached = self._reached[rung]
             survivors = max(1, len(reached) // self._reduction_factor)
-            if now.best < reached[-survivors]:
-                place = 1 + len(reached) - bisect_right(reached, now.best)
+            if best < reached[-survivors]:
+                place = 1 + len(reached) - bisect_right(reached, best)
                 ranked = f"{place} of {len(reached)} after {rung} epochs"
-                return Prune(f"pruned at epoch {now.epoch}: {ranked}, {survivors} go on")
+                return Prune(f"pruned at epoch {epoch}: {ranked}, {survivors} go on")
         return Promote()
 
 
 def decide(curves: Mapping[int, Curve], trial: int, *, min_epochs: int, reduction_factor: int) -> Promote | Prune:
     """Decide on a trial at its latest validation, from the curves of all trials of its arm."""
     rungs = Rungs(min_epochs=min_epochs, reduction_factor=reduction_factor)
-    for number, curve in curves.items():
-        for epoch in sorted(curve):
-            rungs.note(number, epoch, curve[epoch])
+    for number in (*(each for each in curves if each != trial), trial):
+        for epoch in sorted(curves[number]):
+            rungs.note(number, epoch, curves[number][epoch])
     return rungs.decide(trial)
 
 

@@ -7,8 +7,10 @@ which collides with its charge.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,15 @@ class _Arm:
         self.bugs.note(number, outcome.failure, outcome.reason)
 
 
+def _as_they_came(curves: Iterable[Sequence[Measurement]]) -> Iterator[Measurement]:
+    """The validations of an arm's trials by time, those of one trial by epoch even where a clock went back."""
+    came: list[tuple[float, Measurement]] = []
+    for curve in curves:
+        times = accumulate((each.time for each in curve), max)
+        came += zip(times, curve, strict=True)
+    yield from (measurement for _, measurement in sorted(came, key=itemgetter(0)))
+
+
 class SearchWork:
     """All trials of all arms, in turn."""
 
@@ -132,13 +143,12 @@ class SearchWork:
     def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
         """Charge, tell Optuna, then decide whether the trial goes on."""
         arm, number = assignment.arm, assignment.trial
-        is_new = self._store.charge(self._study, STAGE, measurement)
-        if is_new:
+        if self._store.charge(self._study, STAGE, measurement):
             self._log.progress(assignment)
             self._arms[arm].note(measurement)
             self._enter(arm, number)
         self._optuna.report(arm, number, measurement.epoch, measurement.mrr)
-        end = self._cut(arm, number, measurement.epoch, at_rung=is_new)
+        end = self._cut(arm, number, measurement.epoch)
         if end is not None:
             self.ended(assignment, end)
         else:
@@ -170,10 +180,12 @@ class SearchWork:
         order = generations(space.arm for space in self._spaces.values())
         for name, arm in sorted(self._arms.items(), key=lambda each: order[each[0]]):
             running = [suggestion.number for suggestion in self._optuna.reconcile(name)]
-            for record in self._optuna.trials(name):
+            records = self._optuna.trials(name)
+            for record in records:
                 arm.start(Suggestion(record.number, dict(record.params), record.seed, record.epochs, record.source))
-                for measurement in curves.get((name, record.number), ()):
-                    arm.note(measurement)
+            for measurement in _as_they_came(curves.get((name, record.number), ()) for record in records):
+                arm.note(measurement)
+            for record in records:
                 if record.state.is_final:
                     ended = Outcome(state=record.state, failure=record.failure, reason=record.reason)
                     arm.end(record.number, ended)
@@ -293,15 +305,12 @@ class SearchWork:
         unmeasured = self._log.unmeasured(arm, number, failed=failed, measured=trial.measured.cost)
         return replace(trial.measured.charged_unmeasured(unmeasured), running=not trial.state.is_final)
 
-    def _cut(self, arm: str, number: int, epoch: int, *, at_rung: bool) -> Outcome | None:
-        """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself.
-
-        A measurement that a worker repeats is not `at_rung`: others have come there since, and it has gone on.
-        """
+    def _cut(self, arm: str, number: int, epoch: int) -> Outcome | None:
+        """How the arm's other trials, or its budget, end this one here; its last epoch ends it by itself."""
         if epoch >= self._arms[arm].trials[number].suggestion.epochs:
             return None
         rungs = self._arms[arm].rungs
-        decision = rungs.decide(number) if rungs is not None and at_rung else None
+        decision = rungs.decide(number) if rungs is not None else None
         if isinstance(decision, Prune):
             return Outcome(state=TrialState.PRUNED, reason=decision.reason)
         return None if self._ledger.lets_go_on(arm) else self._truncated(arm, number)

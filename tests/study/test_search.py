@@ -373,6 +373,25 @@ def test_a_trial_that_was_promoted_is_not_asked_again_when_its_worker_repeats_it
         assert work.measured(again, low)
 
 
+def test_a_pruning_that_a_crash_kept_from_being_written_is_decided_again(tmp_path: Path) -> None:
+    home = Home(tmp_path, PRUNED)
+    with home.opened() as (store, arms):
+        work = home.search(store, arms)
+        issued = [assignment for _ in range(3 * len(ARMS)) if (assignment := work.next()) is not None]
+        first, second, third = [assignment for assignment in issued if assignment.arm == ARMS[0]]
+        curve = ((first, 0.5, 1.0), (second, 0.1, 2.0), (third, 0.9, 3.0))
+        values = {each.trial: replace(measurement(each, epoch=2, time=time), mrr=mrr) for each, mrr, time in curve}
+        for value in values.values():  # charged, and then the driver died
+            store.charge(home.study.name, "search", value)
+    with home.opened() as (store, arms):
+        work = home.search(store, arms)
+        again = {each.trial: each for _ in issued if (each := work.next()) is not None and each.arm == ARMS[0]}
+        goes_on = {trial: work.measured(again[trial], value) for trial, value in values.items()}
+    assert goes_on == {first.trial: True, second.trial: False, third.trial: True}, (
+        "as each would have been decided then"
+    )
+
+
 def test_progress_is_told_arm_by_arm(tmp_path: Path) -> None:
     home = Home(tmp_path, STUDY)
     home.drive(Cluster(random.Random(1)))
