@@ -14,6 +14,7 @@ import pytest
 from study.database import sqlite_url
 from study.history import study_record
 from study.records import Cost, FailureClass, StudyRecord, TrialState
+from tests.study.sitecustomize_text import FINDER
 
 pytestmark = pytest.mark.timeout(600)  # a driver starts Ray, and a machine may be busy
 
@@ -48,17 +49,6 @@ def shrink_memory(module):
     module.slices = slices
 
 FAULTS = {{"kge.models.transe": break_model, "kge.batches.block": shrink_memory}}
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name not in FAULTS:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (execute(module), FAULTS[name](module))
-        return spec
-
-sys.meta_path.insert(0, Finder())
 """
 
 
@@ -74,7 +64,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = tmp_path_factory.mktemp("faults")
-    (home / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (home / "sitecustomize.py").write_text(SITECUSTOMIZE + FINDER)
     (home / "faults.yaml").write_text(FILE)
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{home}{os.pathsep}{root}"}

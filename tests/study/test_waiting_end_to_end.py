@@ -14,6 +14,7 @@ from study.records import FailureClass, StudyRecord
 from study.store import AttemptRecord
 from tests.crash.servers import tracking_tables
 from tests.study.front_door import Home
+from tests.study.sitecustomize_text import FINDER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a driver starts Ray, and a machine may be busy
 
@@ -47,17 +48,6 @@ def break_two(module):
     module._check_start = check_start
 
 FAULTS = {"study.attempts": forgive_nobody, "study.trial": break_two}
-
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name not in FAULTS:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        execute = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (execute(module), FAULTS[name](module))
-        return spec
-
-sys.meta_path.insert(0, Finder())
 """
 
 
@@ -73,7 +63,7 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("waiting")
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE + FINDER)
     (folder / "mlflow.db").write_bytes(tracking_tables())
     (folder / "waiting.yaml").write_text(FILE.format(cpus=os.cpu_count()))
     home = Home(folder, "waiting", {"PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).resolve().parents[2]}"})
