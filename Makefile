@@ -13,6 +13,8 @@ RUNS := $(or $(KGE_STUDY_HOME),runs)
 PYTHON ?= $(BIN)/python python3.11 python3.12 python3.13 python3
 # Extra pip arguments for the torch step, such as an index that holds builds for your device.
 TORCH_ARGS ?=
+# Processes that share the tests of make check, each file to one of them.
+JOBS ?= 2
 # Options of make bench, such as --libkge PATH.
 BENCH_ARGS ?=
 
@@ -54,7 +56,7 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict kge study
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout 3600

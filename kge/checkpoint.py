@@ -94,6 +94,15 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     return content
 
 
+def is_damaged(path: Path) -> bool:
+    """True for a file that cannot be read as a checkpoint of any kind: half of one, or with flipped bits."""
+    try:
+        _read(path)
+    except CheckpointError:
+        return True
+    return False
+
+
 def check_fingerprint(path: Path, saved: str, dataset: Dataset) -> None:
     """CheckpointError when a checkpoint is of another graph."""
     if saved != dataset.fingerprint:

@@ -103,11 +103,11 @@ class Arms:
         """Choose and write the arm's next trial, with its epochs: its own max_epochs, or the most that may be."""
         assert self._search is not None, "to ask, Arms needs a search"
         trials = self._all(arm)
-        number = len(trials)
-        random = self._search.config.is_random(number)
+        number, place = len(trials), len(self._charged(arm))  # a twin that was taken back has no place in the draws
+        random = self._search.config.is_random(place)
         space = self._search.spaces[arm]
         copy = self._copies.pop(arm, None) or _Copy()  # what fails half-way below is made anew
-        params = self._draw(space, number) if random else self._sample(space, trials, copy)
+        params = self._draw(space, place) if random else self._sample(space, trials, copy)
         seed = seeds.training_seed(self._search.seed, arm, number)
         epochs = min(space.epochs(params), most or sys.maxsize)
         attributes: dict[str, Value] = {"random": random, "seed": seed, "epochs": epochs}
@@ -117,10 +117,10 @@ class Arms:
         self._copies[arm] = copy
         return Suggestion(number, params, seed, epochs, source)
 
-    def _draw(self, space: Space, number: int) -> Params:
+    def _draw(self, space: Space, place: int) -> Params:
         assert self._search is not None
         seed = self._search.seed
-        return space.draw(lambda path: seeds.uniform(seed, number, path))
+        return space.draw(lambda path: seeds.uniform(seed, place, path))
 
     def _sample(self, space: Space, trials: list[FrozenTrial], copy: "_Copy") -> Params:
         """TPE over a copy of the arm."""

@@ -191,7 +191,8 @@ class Ledger:
             return
         account.measured = max(account.measured, stake.interval)
         account.unmeasured = max(account.unmeasured, stake.unmeasured)
-        account.longest = max(account.longest, stake.cost.device_seconds)
+        if stake.trial != BEFORE:  # which no trial takes again
+            account.longest = max(account.longest, stake.cost.device_seconds)
         self._keep(account, account.running.pop(stake.trial, None), stake)
         if stake.running:
             account.running[stake.trial] = stake

@@ -15,7 +15,9 @@ Bouthillier et al.: Accounting for Variance in Machine Learning Benchmarks. MLSy
 
 Five seeds say little about their own spread, which a plain bootstrap hides twice: resamples of S values vary by
 (S - 1) / S too little, and their quantiles are those of a spread that is known. So resampled deviations of seeds
-are enlarged by sqrt(S / (S - 1)), and t has Satterthwaite's degrees of freedom. One seed says nothing: refused.
+are enlarged by sqrt(S / (S - 1)), and t has Satterthwaite's degrees of freedom. Fewer than five seeds that
+happen to lie close together would pass for certain: then t has no more degrees of freedom than the seeds of both
+arms beyond their means. One seed says nothing: refused.
 """
 
 import math
@@ -35,6 +37,7 @@ _BLOCK = 64  # resamples at once
 _MOST_DF = 300  # more would narrow nothing by half a percent and cost time
 _BISECTIONS = 60
 _DIGITS = 9
+_ENOUGH = 5  # seeds whose spread is taken for what it seems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +192,8 @@ def _uncertainty(
     variance = max(float(np.var(differences, ddof=1)), sum(part for part, _ in seeds))
     parts = [*seeds, (variance - sum(part for part, _ in seeds), triples - 1)]
     blur = sum(part**2 / df for part, df in parts)
-    return math.sqrt(variance), min(max(int(variance**2 / blur), 1), _MOST_DF) if blur else _MOST_DF
+    most = _MOST_DF if min(len(first), len(second)) >= _ENOUGH else len(first) + len(second) - 2
+    return math.sqrt(variance), min(max(int(variance**2 / blur), 1), most) if blur else most
 
 
 def _variance(theta: float, first: int, second: int) -> float:

@@ -41,7 +41,7 @@ from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset
+from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset, same_starts
 from study.work import ArmProgress, Fenced, Sequence, Stop, Work
 
 ASKED = "`study stop`"
@@ -231,6 +231,7 @@ class Drive:
 
     def _train(self, work: Work) -> bool:
         if not work.is_done:
+            same_starts(self._study.arms)
             placed = partial(self._store.record_place, self._study.name)
             fenced = Fenced(work, self._hold.check)
             self._cluster.execute(fenced, fingerprint=self._fingerprint, remote=self._remote, placed=placed)

@@ -40,6 +40,7 @@ def study_record(database: str, name: str) -> StudyRecord:
             amendments=tuple(store.amendments(name)),
             continuations=tuple(store.continuations(name)),
             places=tuple(store.places(name)),
+            launched_sha256=store.launched_sha256(name),
             wasted=store.wasted(name),
             stops=tuple(_stops(registration, trials)),
             comparison=declared(registration.spec, registration.arms, f"study {name}"),
@@ -94,7 +95,16 @@ def _replicates(store: Store, name: str) -> Iterator[ReplicateRecord]:
         attempts[attempt.arm, attempt.trial].append(attempt)
     for each in replicates:
         mine = attempts[each.arm, each.index]
-        yield replace(each, attempts=len(mine), failure=_failure(each, mine), started=mine[0].started if mine else None)
+        last = mine[-1].outcome if mine else None
+        failed = last is not None and last.state is TrialState.FAIL
+        beyond = unmeasured(mine, failed=failed, measured=each.cost)
+        yield replace(
+            each,
+            attempts=len(mine),
+            failure=_failure(each, mine),
+            started=mine[0].started if mine else None,
+            cost=each.cost + beyond,
+        )
 
 
 def _failure(replicate: ReplicateRecord, attempts: Sequence[AttemptRecord]) -> FailureClass | None:

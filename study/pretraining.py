@@ -62,10 +62,23 @@ def starts_elsewhere(arm: Arm) -> bool:
     return arm.source is not None or arm.checkpoint is not None
 
 
+def trials_paid(arms: Iterable[Arm]) -> dict[str, int]:
+    """How many trials each arm is charged for what it starts from: a training for each one that came before."""
+    by_name = {arm.name: arm for arm in arms}
+
+    def paid(arm: Arm) -> int:
+        before = 0 if arm.source is None else paid(by_name[arm.source])
+        return before + starts_elsewhere(arm)
+
+    return {name: paid(arm) for name, arm in by_name.items()}
+
+
 def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
     """What an arm starts from, in words."""
     if arm.source is None:
-        return str(arm.checkpoint)
+        return (
+            f"{arm.checkpoint} (sha256 {arm.checkpoint_sha256[:12]})" if arm.checkpoint_sha256 else str(arm.checkpoint)
+        )
     number = next((trial.source for trial in trials if trial.arm == arm.name), None)
     return f"the best trial of {arm.source}" if number is None else f"trial {number} of {arm.source}"
 

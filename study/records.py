@@ -68,6 +68,7 @@ class Arm:
     fixed: tuple[tuple[str, Value], ...] = ()  # TrainingConfig paths that this arm holds fixed
     source: str | None = None  # the arm whose best trial its trainings start from
     checkpoint: str | None = None  # the file whose tables its trainings start from
+    checkpoint_sha256: str = ""  # of that file when the arm was declared; studies from before did not ask
     pretraining: Cost = field(default_factory=Cost)  # what that file took, charged before the first trial
 
 
@@ -339,6 +340,7 @@ class StudyRecord:
     comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
     continuations: tuple[Continuation, ...] = ()
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
+    launched_sha256: str = ""  # of the study file before all amendments
     wasted: Cost = field(default_factory=Cost)  # measured again after it had been charged, and charged to nobody
 
     def current_selection(self, arm: str) -> Selection | None:

@@ -16,7 +16,17 @@ from pathlib import Path
 from study.attempts import AttemptLog
 from study.history import best_of, curves_by_trial
 from study.layout import best_checkpoint, replicate_folder
-from study.records import Assignment, Cost, FailureClass, Measurement, Outcome, ReplicateRecord, Selection, TrialState
+from study.records import (
+    WORKERS_LOST,
+    Assignment,
+    Cost,
+    FailureClass,
+    Measurement,
+    Outcome,
+    ReplicateRecord,
+    Selection,
+    TrialState,
+)
 from study.seeds import training_seed
 from study.store import Store
 from study.trial import forget
@@ -128,7 +138,7 @@ class ReplicateWork:
     def _resolve(self, arm: str, index: int) -> None:
         source = self._sources.get((arm, index))
         if source is not None and self._records[source].state is TrialState.FAIL:
-            self._settle(arm, index, _without_start(source))
+            self._settle(arm, index, _without_start(self._records[source]))
             return
         verdict = self._log.verdict(arm, index, self._config(self._records[arm, index]))
         if verdict is None:
@@ -195,9 +205,14 @@ def replicate_config(selection: Selection, *, seed: int, source: Key | None) -> 
     return config | {"pretrain": {"checkpoint": str(best_checkpoint(replicate_folder(*source)))}}
 
 
-def _without_start(source: Key) -> Outcome:
-    reason = f"it starts from replicate {source[1]} of {source[0]}, which failed"
-    return Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason=reason)
+def _without_start(source: ReplicateRecord) -> Outcome:
+    """As its source failed: what the cluster broke is no seed that diverged."""
+    what = f"replicate {source.index} of {source.arm}"
+    if source.broke:
+        reason = f"it starts from {what}, which failed"
+        return Outcome(state=TrialState.FAIL, failure=FailureClass.BUG, reason=reason)
+    reason = f"{WORKERS_LOST}: that of {what}, from which it starts"
+    return Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason)
 
 
 def _starts(by_arm: Iterable[Sequence[ReplicateRecord]], sources: Mapping[str, str]) -> Iterator[tuple[Key, Key]]:

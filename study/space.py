@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ _DECIDED = (
 )  # by the study, never by a space
 _BFLOAT16 = ("training.precision", "bfloat16")  # for the arms that can, float32 in the others: a matter of speed
 _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
+_INIT = "model.init."  # decides the two tables of every model and nothing else
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 _LARGEST = {"float": 1e300, "int": 10**15}  # no range between such bounds overflows, each such integer is a float
 _FINEST = 10**7  # steps from zero to a bound of floats: on a finer grid Optuna does not find all its values again
@@ -131,11 +132,12 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
         dimensions = {path: _dimension(path, entry, origin) for path, (entry, origin) in entries.items()}
         fixed = {path: each.value for path, each in dimensions.items() if isinstance(each, _Fixed)}
         switches = fixed | {"training.type": arm.training_type}
-        tuned = [each for each in dimensions.values() if isinstance(each, Dimension) and _matters(each.path, switches)]
+        is_idle = partial(_is_idle, arm, switches)
+        tuned = [each for each in dimensions.values() if isinstance(each, Dimension) and not is_idle(each.path)]
         space = Space(
             arm=arm,
             tuned=tuple(sorted(tuned, key=lambda each: each.path)),
-            fixed=tuple(sorted((path, value) for path, value in fixed.items() if _matters(path, switches))),
+            fixed=tuple(sorted((path, value) for path, value in fixed.items() if not is_idle(path))),
             origins={path: origin for path, (_, origin) in entries.items()},
         )
         for params in _corners(space):
@@ -235,11 +237,14 @@ def paths(model: str, loss: str) -> frozenset[str]:
     return frozenset(flatten(to_mapping(config))) - set(_DECIDED)
 
 
-def _matters(path: str, switches: Mapping[str, Value]) -> bool:
-    if path not in MATTERS:
+def _is_idle(arm: Arm, switches: Mapping[str, Value], path: str) -> bool:
+    """Whether a path decides nothing in the arm: beside what is fixed, or as its own tables are replaced by others."""
+    if path.startswith(_INIT) and (arm.source is not None or arm.checkpoint is not None):
         return True
+    if path not in MATTERS:
+        return False
     switch, values = MATTERS[path]
-    return switch not in switches or switches[switch] in values
+    return switch in switches and switches[switch] not in values
 
 
 def _check_path(path: str, known: Set[str], origin: str, *, section: str) -> None:

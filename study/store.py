@@ -227,6 +227,12 @@ class Store:
             raise UnknownStudyError(f"study {name!r} is unknown here (known: {known})")
         return rows[-1]
 
+    @retried
+    def launched_sha256(self, name: str) -> str:
+        """The hash of the study file at launch, whatever was amended since."""
+        [row] = self._database.select(_studies, name=name, amendment=0)
+        return str(row["spec_sha256"])
+
     # -- charges ---------------------------------------------------------------------------------
 
     @retried
@@ -237,8 +243,11 @@ class Store:
         metrics = json.dumps(dict(fields.pop("metrics")))
         if self._database.insert(_charges, {**key, **fields, "metrics": metrics}):
             return True
-        if self._database.select(_charges, **key)[0]["time"] == measurement.time:
+        charged = self._database.select(_charges, **key)[0]
+        if charged["time"] == measurement.time:
             return True  # our own row, whose answer was lost
+        if charged["device_seconds"] == measurement.device_seconds:
+            return False  # told again from a checkpoint: nothing was trained twice
         self._database.insert(_waste, key | {name: fields[name] for name in ("epochs", "device_seconds", "time")})
         return False
 

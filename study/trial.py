@@ -7,11 +7,13 @@ outcome, classed (memory, divergence, bug). What still escapes is the machine's 
 
 import errno
 import fcntl
+import hashlib
+import logging
 import math
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -19,6 +21,7 @@ from pathlib import Path
 
 from kge.building import build_model
 from kge.catalog import load
+from kge.checkpoint import is_damaged
 from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
@@ -35,6 +38,7 @@ from study.scratch import scratch_folder
 from study.space import Space
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
+_LOG = logging.getLogger(__name__)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
@@ -86,6 +90,7 @@ def run_attempt(
         config = parse_config(assignment.config)
         stop = "max_epochs"
         with _desk(assignment, config, remote) as desk:
+            _set_aside_damaged(desk.directory / LAST)
             data = dataset(config.dataset)
             _check_start(config, desk)
             meter = _Meter(config)
@@ -114,7 +119,7 @@ def run_attempt(
 
 
 def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
-    """The arm with the whole path of the checkpoint that it starts from, and what its training took up to there.
+    """The arm with the whole path and the hash of the checkpoint that it starts from, and what its training took.
 
     StudyFileError where there is none, or one that the arm cannot start from.
     """
@@ -129,7 +134,25 @@ def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     except CheckpointError as error:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
     spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
-    return replace(arm, checkpoint=str(path), pretraining=sum(spent, start=Cost(trials=1)))
+    cost = sum(spent, start=Cost(trials=1))
+    return replace(arm, checkpoint=str(path), checkpoint_sha256=_sha256(path), pretraining=cost)
+
+
+def same_starts(arms: Iterable[Arm]) -> None:
+    """UserError where a checkpoint that an arm starts from is not the file any more that it was."""
+    for arm in arms:
+        if arm.checkpoint is None or not arm.checkpoint_sha256:
+            continue
+        path = Path(arm.checkpoint)
+        now = _sha256(path) if path.is_file() else "no file"
+        if now != arm.checkpoint_sha256:
+            must = f"must be the file that the arm began with (sha256 {arm.checkpoint_sha256[:12]})"
+            raise UserError(f"arm {arm.name}: pretrain.checkpoint: {path} {must}, got {now[:12]}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_start(config: TrainingConfig, desk: "_Desk") -> None:
@@ -137,6 +160,14 @@ def _check_start(config: TrainingConfig, desk: "_Desk") -> None:
     start = config.pretrain.checkpoint
     if start is not None and not (desk.directory / LAST).is_file() and not (desk.base / start).is_file():
         raise WorldError(f"{socket.gethostname()}: pretrain.checkpoint: must be a file, got {start}")
+
+
+def _set_aside_damaged(last: Path) -> None:
+    """A disk that spoils a checkpoint is not its trial's fault: it is trained anew, and charged once."""
+    if last.is_file() and is_damaged(last):
+        aside = last.with_suffix(".damaged")
+        last.replace(aside)
+        _LOG.warning("%s: must be a checkpoint, got a damaged file; set aside as %s, trained anew", last, aside.name)
 
 
 class _Meter:

@@ -24,6 +24,14 @@ os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "MLF
 # One thread: most tests are many small steps, and several test runs share a machine.
 torch.set_num_threads(1)
 
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A command that a test runs in this process may have asked for all cores."""
+    yield
+    torch.set_num_threads(1)
+
+
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")

@@ -90,8 +90,8 @@ def _measured(trial: TrialRecord, unit: str) -> Iterator[tuple[tuple[float, int,
     for m in trial.curve:
         yield (m.time, trial.number, m.epoch), _Charge(getattr(m, unit), m.mrr if usable else None)
     rest = getattr(trial.cost, unit) - sum(getattr(m, unit) for m in trial.curve)
-    if rest > _ROUNDING:
-        offered = trial.best_mrr if usable and not trial.curve else None
+    offered = trial.best_mrr if usable and not trial.curve else None
+    if rest > _ROUNDING or offered is not None:
         yield (_or_last(trial.ended), trial.number, sys.maxsize), _Charge(rest, offered)
 
 

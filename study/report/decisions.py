@@ -26,7 +26,7 @@ from study.report.tables import metric
 Ranks = Mapping[str, NDArray[np.float64]]
 POWER = 0.8  # of what is called detectable
 RESAMPLES = 2000
-_STRANGE = 0.005  # ranks whose mean is as far from the recorded MRR are those of something else
+_STRANGE = 1e-6  # ranks whose mean is as far from the recorded MRR are those of something else
 
 
 class Outcome(StrEnum):
@@ -93,9 +93,8 @@ def decisions(record: StudyRecord, arms: tuple[ArmRecord, ...], ranks: Ranks | N
 def _unequal(verdict: Verdict) -> str:
     if verdict.fair:
         return "there are no two arms to decide between."
-    return (
-        "the budgets were not equal, as the top of this page says. No probability, no p-value and no winner is named."
-    )
+    which = "were seconds on several kinds of device" if verdict.devices else "were not equal"
+    return f"the budgets {which}, as the top of this page says. No probability, no p-value and no winner is named."
 
 
 def _is_met(arm: ArmRecord, pairs: Iterable[tuple[str, str]]) -> bool:

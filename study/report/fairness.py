@@ -70,6 +70,7 @@ class Verdict:
     comparable: bool  # fair, and there are arms to compare
     sentence: str
     offenders: tuple[str, ...] = ()
+    devices: bool = False  # the budgets were spent, in seconds of several kinds of device
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -104,7 +105,7 @@ def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
     kinds = _kinds(record) if _is_timed(record) and len(rows) > 1 else ()
     if kinds:
         many = f"Comparison withheld: the budget is {budget_text(record)}, and a second is not the same on each device."
-        return Verdict(fair=False, comparable=False, sentence=many, offenders=kinds)
+        return Verdict(fair=False, comparable=False, sentence=many, offenders=kinds, devices=True)
     budget, exactness = budget_text(record), _exactness(record, rows)
     if len(rows) == 1:
         alone = f"One arm, which spent its budget of {budget}, {exactness}: there is nothing to compare it with."

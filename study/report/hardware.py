@@ -18,13 +18,16 @@ def machine(environment: Mapping[str, str]) -> str:
 
 
 def devices(places: Iterable[Place]) -> str:
-    """What trained: "40 trainings on NVIDIA H100 (5 nodes), 1 training on AMD EPYC (1 node)"; empty if unknown."""
-    trained, nodes = defaultdict[str, set[tuple[str, str, int]]](set), defaultdict[str, set[str]](set)
+    """What trained: "40 trainings on NVIDIA H100 (5 hosts), 1 training on AMD EPYC (1 host)"; empty if unknown.
+
+    A node of a Ray cluster has another id each time that Ray starts; its host keeps its name.
+    """
+    trained, hosts = defaultdict[str, set[tuple[str, str, int]]](set), defaultdict[str, set[str]](set)
     for each in places:
         trained[each.device].add((each.arm, each.stage, each.trial))
-        nodes[each.device].add(each.node)
+        hosts[each.device].add(each.host)
     parts = [
-        f"{_count(len(trained[each]), 'training')} on {each} ({_count(len(nodes[each]), 'node')})"
+        f"{_count(len(trained[each]), 'training')} on {each} ({_count(len(hosts[each]), 'host')})"
         for each in sorted(trained)
     ]
     return ", ".join(parts)

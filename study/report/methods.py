@@ -6,6 +6,7 @@ What is not recorded is not said; study.report.checklist says that it is missing
 from collections.abc import Iterator
 
 from study import stats
+from study.pretraining import start_text
 from study.records import StudyRecord
 from study.report import hardware, text
 from study.report.decisions import RESAMPLES, Decisions
@@ -72,14 +73,16 @@ def _arms(record: StudyRecord) -> Iterator[str]:
                 " was charged to them."
             )
         if arm.checkpoint:
-            yield f"Trainings of {arm.name} started from the tables of {arm.checkpoint}; its cost was charged to them."
+            start = start_text(arm, record.trials)
+            yield f"Trainings of {arm.name} started from the tables of {start}; its cost was charged to them."
 
 
 def _budget(record: StudyRecord, verdict: Verdict) -> Iterator[str]:
     amended = any(change.startswith("budget") for each in record.amendments for change in each.changes)
     when = "as amended after the study had begun" if amended else "declared before the study began"
-    others = f"{len(verdict.offenders)} of {text.plural(len(record.arms), 'arm')} did not spend exactly that"
-    spent = "every arm spent it" if verdict.fair else f"{others}, so no arm is ranked above another"
+    apart = f"{len(verdict.offenders)} of {text.plural(len(record.arms), 'arm')} did not spend exactly that"
+    why = "seconds on several kinds of device are no one unit" if verdict.devices else apart
+    spent = "every arm spent it" if verdict.fair else f"{why}, so no arm is ranked above another"
     yield f"Each arm was given a search budget of {budget_text(record)}, {when}; {spent}."
 
 
@@ -180,7 +183,9 @@ def _machine(record: StudyRecord) -> Iterator[str]:
         yield f"Programs: {', '.join(f'{name} {version}' for name, version in programs)}."
     commit = hardware.commit(record.environment)
     if commit:
-        yield f"The code is that of commit {commit}; the study file has a sha256 of {record.spec_sha256[:16]}..."
+        launched = record.launched_sha256 or record.spec_sha256
+        since = "" if launched == record.spec_sha256 else f" at launch and, as amended, {record.spec_sha256[:16]}..."
+        yield f"The code is that of commit {commit}; the study file has a sha256 of {launched[:16]}...{since}"
 
 
 def _continuations(record: StudyRecord) -> Iterator[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from study.records import BUDGET, StudyRecord
+from study.records import BUDGET, StudyRecord, TrialRecord
 from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
 from study.report.fairness import COARSE, Spending, budget_text
@@ -46,6 +46,7 @@ def notices(
         *_ties(arms),
         *_filtered(arms),
         *_replicates(record, arms),
+        *_checkpoints(record),
         *_intervals(record, spent),
         *_pruning(rungs),
         *_bounds(cards),
@@ -80,13 +81,19 @@ def _amendments(changed: tuple[AmendmentRow, ...]) -> Iterator[Notice]:
 def _cut_before(record: StudyRecord) -> Iterator[Notice]:
     """A larger budget came too late for them: launched with it, they would have gone on."""
     raised = [each.time for each in record.amendments if any(line.startswith(BUDGET) for line in each.changes)]
-    cut = [t for t in record.trials if t.is_truncated and t.ended is not None and t.ended < max(raised, default=0.0)]
+    times = [(trial, _cut_when(trial, record)) for trial in record.trials if trial.is_truncated]
+    cut = [trial for trial, time in times if time is not None and time < max(raised, default=0.0)]
     if cut:
         arms = Counter(trial.arm for trial in cut)
         where = text.listing([f"{arm} {count}" for arm, count in arms.items()])
         yield Notice(
             sentence=f"Trials were cut short by a budget that was raised later: {where}.", section="amendments"
         )
+
+
+def _cut_when(trial: TrialRecord, record: StudyRecord) -> float | None:
+    """When it was decided: epochs are given at a trial's start, seconds run out at its end."""
+    return trial.started if record.budget_unit == "epochs" else trial.ended
 
 
 def _continuations(record: StudyRecord) -> Iterator[Notice]:
@@ -145,6 +152,16 @@ def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Noti
     if record.replicates < 2 and not record.imported_from:
         single = f"{text.plural(record.replicates, 'replicate')} per arm planned: an interval needs at least two."
         yield Notice(sentence=single, section="results")
+
+
+def _checkpoints(record: StudyRecord) -> Iterator[Notice]:
+    """A file is one training on some machine, however many seeds go on from it."""
+    names = [arm.name for arm in record.arms if arm.checkpoint is not None]
+    if names:
+        what = "All seeds start from one checkpoint, so how far they differ leaves pretraining out"
+        seconds = "; what it took in device-seconds was measured wherever it was trained"
+        timed = seconds if record.budget_unit == "device_seconds" else ""
+        yield Notice(sentence=f"{what}{timed}: {text.listing(names)}.", section="results")
 
 
 def _intervals(record: StudyRecord, spendings: tuple[Spending, ...]) -> Iterator[Notice]:

@@ -50,6 +50,7 @@ class HeadlineRow:
     gap: float | None  # search best minus mean test MRR
     counts: Counts
     search: Cost
+    broken: int  # fresh seeds that failed, and not by the cluster
     leads: bool = False  # highest mean of its group, where a comparison stands
 
 
@@ -161,8 +162,9 @@ def _group(objective: str, rows: list[HeadlineRow], comparable: bool) -> Group:
 
 
 def _mark_leader(rows: list[HeadlineRow]) -> Iterable[HeadlineRow]:
-    """Name the highest mean, if there are two arms to rank and each has an interval."""
-    means = [row.test_mrr.mean for row in rows if row.test_mrr.low is not None and row.test_mrr.mean is not None]
+    """Name the highest mean, if there are two arms to rank and each has an interval over all of its seeds."""
+    known = [row.test_mrr for row in rows if not row.broken]
+    means = [each.mean for each in known if each.low is not None and each.mean is not None]
     if len(rows) < 2 or len(means) < len(rows):
         return rows
     return [replace(row, leads=row.test_mrr.mean == max(means)) for row in rows]
@@ -191,6 +193,7 @@ def _row(arm: ArmRecord, planned: int) -> HeadlineRow:
         gap=_difference(arm.search_best, summary.mean),
         counts=counts(arm),
         search=total(trial.charged for trial in arm.trials),
+        broken=sum(replicate.broke for replicate in arm.replicates),
     )
 
 

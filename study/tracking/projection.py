@@ -99,6 +99,7 @@ def _study_run(record: StudyRecord) -> DesiredRun:
     tags |= {
         "seed": record.seed,
         "spec_sha256": record.spec_sha256,
+        "launched_sha256": record.launched_sha256,
         "budget": getattr(record.budget, record.budget_unit),
         "arms": len(record.arms),
         "replicates": record.replicates,

@@ -307,7 +307,8 @@ def test_a_database_that_fails_now_and_then_changes_nothing(url: str, open_arms:
 
 
 def test_a_commit_whose_answer_is_lost_makes_no_second_trial(url: str, open_arms: Open) -> None:
-    arms = open_arms(url)
+    study = config(("random_trials: 2", "random_trials: 3"))
+    arms = open_arms(url, study)
     play(arms, ARM, 1)
     lost = []
 
@@ -325,7 +326,10 @@ def test_a_commit_whose_answer_is_lost_makes_no_second_trial(url: str, open_arms
     assert suggestion.number == 1
     assert [trial.number for trial in arms.trials(ARM)] == [0, 1]
     assert arms.running(ARM) == (suggestion,)
-    assert arms.ask(ARM).number == 3
+    third = arms.ask(ARM)
+    assert third.number == 3
+    drawn = compose_all(study)[ARM].draw(lambda path: seeds.uniform(study.seed, 2, path))
+    assert third.params == drawn, "the one that was taken back has used up no draw"
 
 
 def test_a_driver_whose_study_was_taken_over_writes_no_trial(url: str, open_arms: Open) -> None:

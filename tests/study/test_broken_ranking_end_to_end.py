@@ -25,7 +25,7 @@ from study.replicate import replicate_config
 from tests.study.front_door import Home
 from tests.study.toy_study import NS, SCE, Toy
 
-pytestmark = pytest.mark.timeout(600)  # a driver starts Ray, and a machine may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a driver starts Ray, and a machine may be busy
 
 PATIENCE = 300.0  # seconds
 BROKEN = (SCE, 1)

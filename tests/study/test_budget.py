@@ -250,6 +250,14 @@ def test_device_seconds_let_go_on_what_fits_and_reserve_a_trial_like_the_longest
     assert not ledger.lets_go_on("a"), "fifteen are used, and two intervals of nine do not fit"
 
 
+def test_what_an_arm_starts_from_is_no_trial_that_the_next_ones_are_like() -> None:
+    ledger = Ledger(arms=["a"], budget=Cost(device_seconds=200), unit="device_seconds")
+    ledger.put(Stake.before("a", Cost(trials=1, device_seconds=60)))
+    ledger.put(replace(Stake(arm="a", trial=0).charged(Cost(device_seconds=10)), running=False))
+    ledger.put(Stake(arm="a", trial=1))
+    assert ledger.committed("a") == 60 + 10 + 10
+
+
 def test_a_stopped_arm_starts_nothing() -> None:
     ledger = Ledger(arms=["a", "b"], budget=Cost(trials=2), unit="trials")
     assert ledger.stop("a")

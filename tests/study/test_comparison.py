@@ -47,6 +47,24 @@ def test_equal_arms_are_told_apart_in_one_study_of_twenty_at_most(name: str) -> 
     assert covered >= 0.93
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_so_are_arms_of_few_seeds_that_happen_to_lie_close_together(seeds: int) -> None:
+    generator = np.random.default_rng(0)
+    spread = {"shared": 0.2, "arm": 0.02, "seed": 0.01, "both": 0.01}
+    drawn = (study(generator, spread, arms=8, seeds=seeds, triples=60) for _ in range(200))
+    wrong = np.mean(
+        [min(p.adjusted for p in compare(each, generator=generator, resamples=100)) < 0.05 for each in drawn]
+    )
+    assert wrong <= 0.05
+
+
+def test_few_seeds_far_apart_are_still_told_apart() -> None:
+    scores = study(np.random.default_rng(3), SPREADS["seeds"], arms=2, seeds=3)
+    scores["arm 1"] = scores["arm 1"] - 0.2
+    [pair] = compare(scores, generator=np.random.default_rng(0))
+    assert pair.p < 0.001
+
+
 def test_what_is_called_detectable_is_detected() -> None:
     generator = np.random.default_rng(1)
     gap = detectable_gap(se=0.01 * (2 / 5) ** 0.5, df=8, power=0.8)

@@ -16,7 +16,7 @@ from study.history import study_record
 from study.records import Cost, FailureClass, StudyRecord, TrialState
 from tests.study.sitecustomize_text import FINDER
 
-pytestmark = pytest.mark.timeout(600)  # a driver starts Ray, and a machine may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a driver starts Ray, and a machine may be busy
 
 ROWS = 128  # of a step that fit into memory; the batches have 512 triples, asked from both sides
 FILE = """\

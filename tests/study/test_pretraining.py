@@ -1,23 +1,40 @@
 """Arms that start from another arm's best trial or from a checkpoint: when, from what, and at whose cost."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kge import checkpoint
+from kge.catalog import load
 from kge.checkpoint import config_of
-from study import report
+from kge.documents import parse_config
+from kge.fitting import fit
+from study import attempts, report
 from study.budget import Ledger, Stake
 from study.config import load_study, parse_study
-from study.errors import StudyFileError
+from study.errors import StudyFileError, UserError
 from study.plan import plan_lines
 from study.pretraining import generations
-from study.records import Assignment, Cost, StudyRecord, TrialRecord, TrialState
+from study.records import (
+    WORKERS_LOST,
+    Arm,
+    Assignment,
+    Cost,
+    FailureClass,
+    Outcome,
+    StudyRecord,
+    TrialRecord,
+    TrialState,
+)
 from study.report import fairness
 from study.space import compose_all
 from study.status import status_lines
 from study.timeline import timeline
+from study.trial import same_starts
+from tests.study import toy_study
 from tests.study.front_door import Home
 from tests.study.toy_study import FILE, NS, SCE, Toy
 
@@ -103,6 +120,17 @@ def test_a_replicate_fails_with_the_one_that_it_starts_from(toy: Toy) -> None:
     assert states[PRE, 1] == ("FAIL", f"it starts from replicate 1 of {SCE}, which failed")
 
 
+def test_a_replicate_is_missing_as_the_one_that_it_starts_from(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=f"{WORKERS_LOST} 5 times")
+    monkeypatch.setattr(toy_study, "BROKEN", lost)
+    monkeypatch.setattr(attempts, "MAX_LOSSES", 1)
+    toy.breaks = lambda each: (each.arm, each.stage, each.trial) == (SCE, "replicate", 1)
+    toy.launch(LOSSES, THREE)
+    toy.go_on()
+    missing = [each for each in toy.record().replicate_records if each.state is TrialState.FAIL]
+    assert [(each.arm, each.index, each.broke) for each in missing] == [(PRE, 1, False), (SCE, 1, False)]
+
+
 @pytest.mark.parametrize("budget", [THREE, EPOCHS], ids=["trials", "epochs"])
 def test_killed_after_any_measurement_it_ends_as_if_undisturbed(toy: Toy, tmp_path: Path, budget: Any) -> None:
     toy.launch(LOSSES, budget)
@@ -134,6 +162,10 @@ def test_arms_that_start_from_arms_that_start_from_arms_pay_for_all(toy: Toy) ->
     assert [len(trials_of(record, arm)) for arm in ("complex.c", "complex.b", SCE)] == [2, 3, 4]
     assert trials_of(record, "complex.c")[0].pretraining == Cost(trials=2, epochs=6, device_seconds=3.0)
     assert [row.search.trials for row in fairness.spendings(record)] == [4, 4, 4]
+    config = load_study(toy.file)
+    planned = "\n".join(plan_lines(config, compose_all(config)))
+    trained = len(record.trials) + len(record.replicate_records)
+    assert f"3 arms x 4 trials - 3 that pay for pretraining + 3 arms x 2 replicates = {trained}." in planned
 
 
 def test_an_arm_whose_source_completed_nothing_gets_no_trials_and_the_others_go_on(toy: Toy, tmp_path: Path) -> None:
@@ -238,6 +270,14 @@ replicates: 1
 fixed: {{training.max_epochs: 8, model.dim: 32, model.reciprocal: false, validation.every: 1, training.batch_size: 512,
         optimizer.name: adagrad, optimizer.lr: 0.1}}
 """
+FIRST = {
+    "dataset": "synthetic",
+    "model": {"name": "complex", "dim": 32},
+    "loss": {"name": "sce"},
+    "training": {"max_epochs": 8, "batch_size": 512},
+    "optimizer": {"name": "adagrad", "lr": 0.1},
+    "validation": {"every": 1},
+}
 FROM_BOTH = "[sce, {name: sce, label: pre, pretrain: sce}, {name: sce, label: file, pretrain: {checkpoint: BEST}}]"
 
 
@@ -247,23 +287,48 @@ def run_study(folder: Path, name: str, *, losses: str, trials: int) -> tuple[int
 
 
 def test_real_trainings_start_from_the_tables_that_they_name(tmp_path: Path) -> None:
-    assert run_study(tmp_path, "first", losses="[sce]", trials=1)[0] == 0
-    best = tmp_path / "first" / "trials" / "complex.sce" / "0" / "best.pt"
+    first = tmp_path / "first"
+    given = list(fit(parse_config(FIRST), load("synthetic"), directory=first))
+    best = first / "best.pt"
     code, said = run_study(tmp_path, "second", losses=FROM_BOTH.replace("BEST", str(best)), trials=2)
     assert code == 0, said
     record = Home(tmp_path, "second").record()
-    [given] = Home(tmp_path, "first").record().trials
     assert [len(trials_of(record, arm.name)) for arm in record.arms] == [2, 1, 1]
+    tuned = {card.arm: {each.path for each in card.tuned} for card in record.spaces}
+    idle = {path for path in tuned["complex.sce"] if path.startswith("model.init.")}
+    assert idle
+    assert tuned["complex.pre"] == tuned["complex.file"] == tuned["complex.sce"] - idle
     source = best_of(record, "complex.sce")
-    for arm, start in (("complex.pre", source), ("complex.file", given)):
+    for arm, epochs in (("complex.pre", source.cost.epochs), ("complex.file", given[-1].best_epoch)):
         [trial] = trials_of(record, arm)
         assert trial.curve[0].mrr > 1.5 * source.curve[0].mrr, "the first epoch goes on from tables that were trained"
-        epochs = start.cost.epochs if arm == "complex.pre" else start.best_epoch
         assert (trial.pretraining.trials, trial.pretraining.epochs) == (1, epochs)
     assert all(each.state is TrialState.COMPLETE for each in record.replicate_records)
     assert config_of(checkpoint.load(tmp_path / "second/replicates/complex.pre/0/best.pt")).pretrain.checkpoint == (
         "replicates/complex.sce/0/best.pt"
     )
+
+
+def test_a_file_that_is_another_now_is_refused(tmp_path: Path) -> None:
+    start = tmp_path / "best.pt"
+    start.write_bytes(b"tables")
+    arm = Arm(
+        name="complex.file",
+        dataset="synthetic",
+        model="complex",
+        loss="sce",
+        training_type="one_vs_all",
+        objective="p_d",
+        checkpoint=str(start),
+        checkpoint_sha256=hashlib.sha256(b"tables").hexdigest(),
+    )
+    same_starts([arm, replace(arm, checkpoint_sha256="")])
+    start.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"^arm complex\.file: pretrain\.checkpoint: .*best\.pt must be the file that"):
+        same_starts([arm])
+    start.unlink()
+    with pytest.raises(UserError, match=r"got no file$"):
+        same_starts([arm])
 
 
 @pytest.mark.parametrize(("file", "message"), [("none.pt", "does not exist"), ("text.pt", "must be a checkpoint")])

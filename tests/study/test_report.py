@@ -236,13 +236,15 @@ def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRec
 def test_seconds_of_several_kinds_of_device_are_no_budget(page: Callable[[StudyRecord], Node]) -> None:
     record = seconds_record(10.0, 10.0, 10.0, 10.0, interval=0.5)
 
-    def searched(*devices: str) -> Node:
+    def places_of(*devices: str) -> tuple[Place, ...]:
         where = zip(record.arms, devices, strict=True)
-        places = (
+        return tuple(
             Place(arm=arm.name, stage="search", trial=0, attempt=0, node="a", host="h", device=device)
             for arm, device in where
         )
-        return verdict(page(replace(record, places=tuple(places))))
+
+    def searched(*devices: str) -> Node:
+        return verdict(page(replace(record, places=places_of(*devices))))
 
     assert searched(*["NVIDIA H100"] * 4).text.startswith("Fair: ")
     node = searched("NVIDIA H100", "NVIDIA H100", "AMD EPYC", "NVIDIA H100")
@@ -251,6 +253,9 @@ def test_seconds_of_several_kinds_of_device_are_no_budget(page: Callable[[StudyR
         in node.text
     )
     assert "transe.sce was searched on AMD EPYC (1)" in [item.text for item in node.find("li")]
+    withheld = page(replace(record, places=places_of("A", "B", "A", "A")))
+    assert "the budgets were seconds on several kinds of device" in withheld.section("decisions").text
+    assert "seconds on several kinds of device are no one unit, so no arm is ranked" in withheld.section("methods").text
     by_trials = replace(record, budget=factory.finished().budget, budget_unit="trials")
     assert "each device" not in verdict(page(by_trials)).text
 
@@ -262,6 +267,9 @@ def test_trials_that_a_smaller_budget_had_cut_short_are_named(page: Callable[[St
     raised = Amendment(number=1, spec="", spec_sha256="", changes=("budget.epochs: 4 -> 9",), reopens=False, time=60.0)
     said = "Trials were cut short by a budget that was raised later: complex.sce 1."
     assert said in page(replace(record, amendments=(raised,))).find("ul", id="notices")[0].text
+    still = replace(cut, started=50.0, ended=70.0)  # it had been given one epoch before there were more to give
+    epochs = replace(record, trials=(still, *record.trials[1:]), budget=Cost(epochs=9), budget_unit="epochs")
+    assert said in page(replace(epochs, amendments=(raised,))).find("ul", id="notices")[0].text
     other = replace(raised, changes=("replicates: 3 -> 4",))
     assert said not in page(replace(record, amendments=(other,))).find("ul", id="notices")[0].text
 
@@ -432,6 +440,18 @@ def test_each_group_of_several_arms_marks_its_highest_mean(page: Callable[[Study
         max(["complex.sce", "transe.sce"], key=lambda name: means[name]),
         max(["complex.sans", "transe.sans"], key=lambda name: means[name]),
     ]
+
+
+def test_where_a_seed_of_an_arm_failed_its_group_marks_none(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished(replicates=3)
+    failed = [
+        replace(each, state=TrialState.FAIL, reason="DivergenceError: nan", test_metrics=())
+        if (each.arm, each.index) == ("complex.sce", 2)
+        else each
+        for each in record.replicate_records
+    ]
+    parsed = page(replace(record, replicate_records=tuple(failed)))
+    assert [row.attributes["data-arm"] for row in parsed.find("tr", class_="leads")] == ["transe.sans"]
 
 
 @pytest.mark.parametrize("replicates", [0, 1])
@@ -651,6 +671,21 @@ def test_missing_replicates_are_said(page: Callable[[StudyRecord], Node]) -> Non
     )
 
 
+def test_one_checkpoint_under_all_seeds_is_said(page: Callable[[StudyRecord], Node]) -> None:
+    record = factory.finished()
+    first = replace(record.arms[0], checkpoint="/a/best.pt", checkpoint_sha256="c4" * 32)
+    parsed = page(replace(record, arms=(first, *record.arms[1:])))
+    assert "how far they differ leaves pretraining out: complex.sce." in parsed.find("ul", id="notices")[0].text
+    assert "started from the tables of /a/best.pt (sha256 c4c4c4c4c4c4)" in parsed.section("methods").text
+
+
+def test_the_hash_of_the_launch_outlives_an_amendment(page: Callable[[StudyRecord], Node]) -> None:
+    record = replace(factory.finished(), launched_sha256="ab" * 32)
+    parsed = page(record)
+    assert f"sha256 {'ab' * 32}; as amended {record.spec_sha256}" in parsed.text
+    assert f"the study file has a sha256 of {'ab' * 8}... at launch" in parsed.section("methods").text
+
+
 def test_filtered_negatives_void_the_stated_optimum(page: Callable[[StudyRecord], Node]) -> None:
     record = factory.finished()
     chosen = tuple(
@@ -829,7 +864,7 @@ def test_places_hold_every_attempt_and_the_checklist_names_the_devices(tmp_path:
     place = Place(arm="complex.sce", stage="search", trial=1, attempt=2, node="f0", host="node-a", device="NVIDIA H100")
     build(replace(factory.finished(), places=(place,)), tmp_path)
     assert rows(tmp_path / "places.csv") == [{name: str(value) for name, value in vars(place).items()}]
-    assert "1 training on NVIDIA H100 (1 node)" in (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "1 training on NVIDIA H100 (1 host)" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_replicates_and_curves_have_a_column_for_each_metric(tmp_path: Path) -> None:

@@ -226,6 +226,12 @@ WITHHELD: dict[str, tuple[Callable[[StudyRecord], StudyRecord], Callable[[Scores
         "complex.sce: the ranks that are here do not give the test MRR that was recorded",
         3,
     ),
+    "ranks a little beside": (
+        lambda r: r,
+        lambda s: {**s, "complex.sce": s["complex.sce"] + 1e-4},
+        "complex.sce: the ranks that are here do not give the test MRR that was recorded",
+        3,
+    ),
 }
 
 

@@ -60,10 +60,10 @@ def test_trainings_are_counted_by_the_device_that_they_ran_on() -> None:
     places = (
         Place(**trained, trial=0, attempt=0, node="a", host="host-a", device="NVIDIA H100"),
         Place(**trained, trial=0, attempt=1, node="b", host="host-b", device="NVIDIA H100"),
-        Place(**trained, trial=1, attempt=0, node="b", host="host-b", device="NVIDIA H100"),
+        Place(**trained, trial=1, attempt=0, node="b-again", host="host-b", device="NVIDIA H100"),
         Place(**trained, trial=1, attempt=1, node="c", host="host-c", device="AMD EPYC"),
     )
-    said = "trained: 1 training on AMD EPYC (1 node), 2 trainings on NVIDIA H100 (2 nodes)"
+    said = "trained: 1 training on AMD EPYC (1 host), 2 trainings on NVIDIA H100 (2 hosts)"
     assert said in list(status_lines(replace(record, places=places), None))
     assert not [line for line in status_lines(record, None) if line.startswith("trained")]
 

@@ -135,6 +135,7 @@ def test_an_amended_study_is_what_it_was_amended_to_and_what_it_was_stays_beside
     assert store.registration("s") == larger
     assert (store.study_file("s"), store.amendments("s")) == (None, [amendment])
     assert store.study_names() == ["s"]
+    assert store.launched_sha256("s") == STUDY.spec_sha256
 
 
 def test_an_unknown_study_is_refused_with_the_known_names(store: Store) -> None:
@@ -151,6 +152,12 @@ def test_an_epoch_is_charged_once_and_measured_again_it_is_waste(store: Store) -
     assert not store.charge("s", "search", again)
     assert store.measurements("s", "search") == [MEASURED]
     assert store.wasted("s") == Cost(epochs=5, device_seconds=2.0)
+
+
+def test_a_validation_that_a_resumed_training_tells_again_is_no_waste(store: Store) -> None:
+    assert store.charge("s", "search", MEASURED)
+    assert not store.charge("s", "search", replace(MEASURED, time=MEASURED.time + 60))
+    assert store.wasted("s") == Cost()
 
 
 def test_charges_of_other_studies_stages_arms_trials_and_epochs_do_not_collide(store: Store) -> None:

@@ -92,6 +92,19 @@ def test_an_attempt_goes_on_where_the_last_was_closed(assignment: Assignment, tm
     assert values(again) == values(heard[-1]), "what was saved is told again: its listener may have died"
 
 
+def test_a_damaged_checkpoint_is_set_aside_and_the_trial_trained_anew(assignment: Assignment, tmp_path: Path) -> None:
+    *whole, _ = run_attempt(replace(assignment, directory=str(tmp_path / "whole")))
+    first = run_attempt(assignment)
+    next(first)
+    first.close()
+    last = Path(assignment.directory) / "last.pt"
+    last.write_bytes(last.read_bytes()[:2000])
+    *again, outcome = run_attempt(replace(assignment, attempt=1))
+    assert outcome == COMPLETE
+    assert [values(each) for each in again] == [values(each) for each in whole]
+    assert last.with_suffix(".damaged").stat().st_size == 2000
+
+
 def values(event: Measurement | Outcome) -> tuple[int, float, float, int]:
     assert isinstance(event, Measurement)
     return event.epoch, event.mrr, event.loss, event.epochs
