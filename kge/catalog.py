@@ -20,7 +20,7 @@ from kge.archives import extract
 from kge.data import SPLITS, Dataset, from_names
 from kge.downloads import download
 from kge.errors import DataError
-from kge.files import write_atomically
+from kge.files import is_writable, write_atomically
 from kge.folders import find_split, read_bytes, read_folder
 from kge.labels import NO_LABELS, Labels, read_labels
 from kge.sources import SOURCES, Source
@@ -30,7 +30,10 @@ SUMS = "SHA256SUMS"
 
 
 def load(name: str) -> Dataset:
-    """Load a data set by catalog name or folder; DataError when it cannot be had or does not verify."""
+    """Load a data set by catalog name or folder; DataError when there is none or it does not verify.
+
+    DownloadError when it has to be fetched and cannot be.
+    """
     if name == synthetic.NAME:
         return from_names(name, synthetic.triples())
     if name in SOURCES:
@@ -119,6 +122,8 @@ def _verify(path: Path, source: Source, split: str, kept: str | None, *, where: 
 
 def _download(source: Source, folder: Path) -> Path:
     """Fetch to a place beside, verify, and only then move the files to where they are looked for."""
+    if not is_writable(folder.parent):
+        raise DataError(f"KGE_CACHE_DIR: must be a folder that can be written, got {folder.parent}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         files = {split: Path(beside) / f"{split}.txt" for split in SPLITS}

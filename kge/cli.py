@@ -6,7 +6,6 @@ Heavy imports stand inside the commands, so that `kge --help` answers at once.
 import csv
 import io
 import json
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,15 +14,24 @@ from typing import TYPE_CHECKING
 import click
 
 from kge import console
-from kge.command_options import dataset_of, of_dataset, on_device, with_threads
+from kge.command_options import (
+    FiniteRange,
+    dataset_of,
+    of_dataset,
+    on_device,
+    with_threads,
+    writable_file,
+    writable_folder,
+)
 from kge.data_commands import data
-from kge.errors import KgeError, UserError, first_line
+from kge.errors import ConfigError, KgeError, UserError, first_line
 from kge.files import held, write_atomically
 from kge.model_commands import export_, import_, predict
 
 if TYPE_CHECKING:
     from kge.config import TrainingConfig
     from kge.data import Dataset
+    from kge.documents import Document, Location, Where
     from kge.fitting import Validation
 
 
@@ -49,7 +57,7 @@ _a_file = click.Path(dir_okay=False, path_type=Path)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--directory", type=click.Path(path_type=Path), help="Where checkpoints go; default runs/CONFIG's name.")
 @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Change one value, e.g. model.dim=64.")
-@click.option("--memory", type=click.FloatRange(0, min_open=True), help="GiB that it may hold (default: all there is).")
+@click.option("--memory", type=FiniteRange(0, min_open=True), help="GiB that it may hold (default: all there is).")
 @on_device
 @with_threads
 def train(
@@ -66,7 +74,7 @@ def train(
     from kge.fitting import BEST, LAST, read_curve
     from kge.precision import has_bfloat16
 
-    directory = _writable(directory or Path("runs") / config.stem)
+    directory = _unharmed(directory or Path("runs") / config.stem)
     training_config = _read_config(config, assignments, is_new=not (directory / LAST).is_file())
     dataset = load(training_config.dataset).sealed()
     training_config = _fitted(training_config, dataset, memory, device)
@@ -93,12 +101,14 @@ def train(
     click.echo(f"best checkpoint: {directory / BEST}")
 
 
-def _writable(directory: Path) -> Path:
-    """The directory, of which nothing is made yet: an hour of training should not end by finding no place."""
-    there = next(each for each in (directory, *directory.absolute().parents) if each.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise click.UsageError(f"--directory: must be a folder that can be written, got {directory}")
-    return directory
+def _unharmed(directory: Path) -> Path:
+    """The directory, where a training may go on or begin: no best checkpoint of another one is written over."""
+    from kge.fitting import BEST, LAST
+
+    if (directory / BEST).is_file() and not (directory / LAST).is_file():
+        must = "must hold a training to go on with, or none"
+        raise click.UsageError(f"--directory: {must}, got {directory} with {BEST} and without {LAST}")
+    return writable_folder(directory, "--directory")
 
 
 def _fitted(config: "TrainingConfig", dataset: "Dataset", memory: float | None, device: str) -> "TrainingConfig":
@@ -144,15 +154,34 @@ def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "Tr
     from kge.documents import parse_config, read, read_text, refuse_idle, set_path
 
     document = read(path)
+    changed: list[Location] = []
     for assignment in assignments:
         dotted, equals, text = assignment.partition("=")
         if not equals or not dotted:
             raise click.UsageError(f"--set: must be PATH=VALUE, got {assignment!r}")
-        set_path(document.data, dotted, read_text(f"value: {text}", f"--set {dotted}").data["value"])
-    config = parse_config(document.data, document.where)
+        value = read_text(f"value: {text}", f"--set {dotted}").data["value"]
+        try:
+            set_path(document.data, dotted, value)
+        except ConfigError as error:
+            raise ConfigError(f"--set {error}") from None
+        changed.append(tuple(dotted.split(".")))
+    where = _where(document, changed)
+    config = parse_config(document.data, where)
     if is_new:
-        refuse_idle(document.data, config, document.where)
+        refuse_idle(document.data, config, where)
     return config
+
+
+def _where(document: "Document", changed: Sequence["Location"]) -> "Where":
+    """Where a key was said: in the file, or by --set, which has the last word."""
+    from kge.documents import key_path
+
+    def where(loc: "Location") -> str:
+        is_set = any(loc[: len(each)] == each for each in changed)
+        is_made = loc not in document.lines and any(each[: len(loc)] == loc for each in changed)
+        return f"--set {key_path(loc)}" if is_set or is_made else document.where(loc)
+
+    return where
 
 
 def _line(validation: "Validation") -> str:
@@ -182,7 +211,7 @@ def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
 @click.option("--ranks", "ranks_file", type=_a_file, help="Write every query's ranks to this parquet file.")
 @click.option("--sample", type=click.IntRange(2), metavar="N", help="Rank only N random triples of the split.")
 @click.option("--candidates", type=click.IntRange(1), metavar="M", help="Rank among M random candidates a query.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of both samples.")
+@click.option("--seed", type=click.IntRange(0), show_default="0", help="Of both samples.")
 @of_dataset
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @on_device
@@ -195,7 +224,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (an argument for each option)
     ranks_file: Path | None,
     sample: int | None,
     candidates: int | None,
-    seed: int,
+    seed: int | None,
     dataset: str | None,
     as_json: bool,
     device: str,
@@ -208,10 +237,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 (an argument for each option)
     from kge.fitting import load_model
     from kge.ranks_file import write_ranks
 
+    if seed is not None and sample is None and candidates is None:
+        raise click.UsageError("--seed: must come with --sample or --candidates")
+    if ranks_file is not None:
+        writable_file(ranks_file, "--ranks")
     graph = dataset_of(checkpoint, dataset)
     model, config = load_model(checkpoint, graph, device=device)
     question = scorecard.Question(
-        split=split, with_test=filter_with_test, slices=slices, sample=sample, candidates=candidates, seed=seed
+        split=split, with_test=filter_with_test, slices=slices, sample=sample, candidates=candidates, seed=seed or 0
     )
     card = scorecard.evaluate(model, graph, question, block_size=config.validation.block_size)
     if ranks_file is not None:

@@ -1,12 +1,39 @@
-"""Options that several commands share: device, threads, and the data set of a checkpoint."""
+"""What options of several commands share: device, threads, data set; that numbers are finite and places writable."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from kge.files import is_writable
+
 if TYPE_CHECKING:
     from kge.data import Dataset
+
+
+class FiniteRange(click.FloatRange):
+    """The finite numbers of a range: to click nan is in every one, because it is neither below nor above a bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"must be a finite number, got {value}", param, ctx)
+        return number
+
+
+def writable_folder(folder: Path, option: str) -> Path:
+    """The folder, of which nothing is made yet: an hour of work should not end by finding no place."""
+    if not is_writable(folder):
+        raise click.UsageError(f"{option}: must be a folder that can be written, got {folder}")
+    return folder
+
+
+def writable_file(path: Path, option: str) -> Path:
+    """The same of a file, whose folder need not be there yet."""
+    if not is_writable(path.parent):
+        raise click.UsageError(f"{option}: must be a file in a folder that can be written, got {path}")
+    return path
 
 
 def _threads(context: click.Context, _: click.Parameter, count: int | None) -> int | None:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kge.errors import DataError
+from kge.errors import DownloadError
 
 _BLOCK = 2**16  # bytes that are read at once
 _EVERY = 0.25  # seconds between two looks
 
 
 def download(address: str, path: Path) -> None:
-    """Fetch a file; DataError says what to do where it cannot be had."""
+    """Fetch a file; DownloadError says what to do where it cannot be had."""
     try:
         with urllib.request.urlopen(address, timeout=60) as response, path.open("wb") as file:
             size = response.headers["Content-Length"]
@@ -28,7 +28,7 @@ def download(address: str, path: Path) -> None:
                     progress.add(len(block))
     except (OSError, http.client.HTTPException) as error:
         hint = "put the files into a folder and name it in KGE_DATA_DIR"
-        raise DataError(f"{address}: cannot be downloaded ({error}); {hint}") from None
+        raise DownloadError(f"{address}: cannot be downloaded ({error}); {hint}") from None
 
 
 class _Progress:

@@ -5,6 +5,7 @@ KgeError                 root
     ConfigError          a key or value of a configuration
     DataError            a file or folder of triples, or a data set's name
     CheckpointError      a checkpoint that is missing, damaged or of another configuration
+  DownloadError          a host that cannot be reached, or has not what is to be fetched
   DivergenceError        a loss or score became NaN or infinite
   ExhaustedError         not even a row at a time fits into memory
 """
@@ -28,6 +29,10 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged or was written by another configuration."""
+
+
+class DownloadError(KgeError, OSError):
+    """A file cannot be fetched; an OSError, like all else that the world does to who reads a data set."""
 
 
 class DivergenceError(KgeError):

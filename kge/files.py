@@ -28,6 +28,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def is_writable(folder: Path) -> bool:
+    """Can files be written into a folder, which may have to be made? Makes nothing."""
+    there = next(each for each in (folder, *folder.absolute().parents) if os.access(each, os.F_OK))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold a folder, made if need be; BlockingIOError while another process does. Leaves nothing of its own."""

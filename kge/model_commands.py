@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kge.command_options import dataset_of, name_of_dataset, of_dataset, on_device, with_threads
+from kge.command_options import (
+    dataset_of,
+    name_of_dataset,
+    of_dataset,
+    on_device,
+    with_threads,
+    writable_file,
+    writable_folder,
+)
 from kge.files import replacing
 
 if TYPE_CHECKING:
@@ -51,6 +59,8 @@ def predict(  # noqa: PLR0913, PLR0917 (an argument for each option)
     from kge.data import Side
 
     _check_question(head, tail, relation, batch)
+    if out is not None:
+        writable_file(out, "--out")
     predictor = _predictor(checkpoint, dataset, device)
     if batch is not None:
         asked = queries.read_queries(batch, predictor)
@@ -88,6 +98,7 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
         for line in lines:
             click.echo(line, nl=False)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as file:
         for line in lines:
             file.write(line.encode())
@@ -101,6 +112,7 @@ def export_(checkpoint: Path, folder: Path, dataset: str | None) -> None:
     """Write a model as safetensors, JSON and lists of names, into a new folder."""
     from kge.exchange import export_model
 
+    writable_folder(folder, "FOLDER")
     export_model(checkpoint, dataset_of(checkpoint, dataset), folder)
     click.echo(folder)
 
@@ -112,5 +124,5 @@ def import_(folder: Path, checkpoint: Path) -> None:
     """Make a checkpoint of an exported model, with the same scores to the last bit."""
     from kge.exchange import import_model
 
-    import_model(folder, checkpoint)
+    import_model(folder, writable_file(checkpoint, "CHECKPOINT"))
     click.echo(checkpoint)

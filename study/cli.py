@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kge import console
+from kge.command_options import FiniteRange, writable_file, writable_folder
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.cluster_commands import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from study.site import Site
 
 INTERRUPTED = 130
+_SECONDS = 2.0  # of a timing
 
 
 class _Group(click.Group):
@@ -77,10 +79,8 @@ def main() -> None:
     help="File of measured prices (default: prices.json in the study's folder).",
 )
 @click.option("--threads", type=click.IntRange(1), help="With --measure cpu: of each training (default: the study's).")
-@click.option(
-    "--seconds", type=click.FloatRange(0), default=2.0, show_default=True, help="With --measure: of each timing."
-)
-def plan(file: str, measure: str | None, price_file: Path | None, threads: int | None, seconds: float) -> None:
+@click.option("--seconds", type=FiniteRange(0), show_default=str(_SECONDS), help="With --measure: of each timing.")
+def plan(file: str, measure: str | None, price_file: Path | None, threads: int | None, seconds: float | None) -> None:
     """Show the arms, spaces, budget and trainings of a study, and what they cost; starts nothing.
 
     FILE is a study file or the name of a built-in study. Device-hours are shown for each kind of device that the
@@ -93,10 +93,14 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     from study.site import site
     from study.space import compose_all
 
+    if measure is None and (threads, seconds) != (None, None):
+        raise click.UsageError("--threads and --seconds: must come with --measure")
     config = load_study(file)
     threads = threads or max(1, int(config.resources.cpus_per_trial))
     timer = None if measure is None else price.Timer(device=measure, threads=threads)
     where = price_file or site(config.name).folder / "prices.json"
+    if timer is not None:
+        writable_file(where, "--prices")
     prices = price.read_prices(where) if (price_file and not timer) or where.is_file() else {}
     spaces = compose_all(config)
     for line in plan_lines(config, spaces):
@@ -106,6 +110,7 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
         click.echo(line)
     cases = [price.cases(spaces[each.arm], each) for each in large]
     if timer is not None:
+        seconds = _SECONDS if seconds is None else seconds
         prices = price.merged(prices, *timer.prices(cases, config.dataset, seconds=seconds, say=_say))
         price.write_prices(where, prices)
     for line in price_lines(config, spaces, cases, prices):
@@ -247,7 +252,7 @@ def replicate(name: str, home: Path | None, database: str | None, address: str, 
 
 @study.command()
 @click.argument("name")
-@click.option("--timeout", type=click.FloatRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
+@click.option("--timeout", type=FiniteRange(min=0), default=120.0, show_default=True, help="Seconds to wait.")
 @_place
 @_afar
 def stop(name: str, timeout: float, home: Path | None, database: str | None, address: str | None) -> int:
@@ -303,12 +308,11 @@ def status(name: str, home: Path | None, database: str | None, address: str | No
 @click.option(
     "--unit",
     type=click.Choice(["trials", "epochs", "device_seconds"]),
-    default="trials",
-    show_default=True,
+    show_default="trials",
     help="With --from-csv: what its budgets are counted in.",
 )
 def report(
-    name: str | None, home: Path | None, database: str | None, out: Path | None, table: Path | None, unit: str
+    name: str | None, home: Path | None, database: str | None, out: Path | None, table: Path | None, unit: str | None
 ) -> None:
     """Write a study's report from its database, whatever state the study is in.
 
@@ -316,16 +320,22 @@ def report(
     """
     if (name is None) == (table is None):
         raise click.UsageError("report: must be given NAME or --from-csv FILE, one of them")
+    if unit is not None and table is None:
+        raise click.UsageError("--unit: must come with --from-csv")
+    if table is not None and (home, database) != (None, None):
+        raise click.UsageError("--home and --database: must come with NAME")
 
-    for file in _table_report(table, unit, out) if table else _study_report(str(name), home, database, out, _say):
+    files = _table_report(table, unit, out) if table else _study_report(str(name), home, database, out, _say)
+    for file in files:
         click.echo(file)
 
 
-def _table_report(table: Path, unit: str, out: Path | None) -> tuple[Path, ...]:
+def _table_report(table: Path, unit: str | None, out: Path | None) -> tuple[Path, ...]:
     from study import report
     from study.external import read_table
 
-    return report.build(read_table(table, unit=unit), out or Path(f"{table.stem}-report"))
+    folder = writable_folder(out or Path(f"{table.stem}-report"), "--out")
+    return report.build(read_table(table, unit=unit or "trials"), folder)
 
 
 def _study_report(
@@ -338,9 +348,10 @@ def _study_report(
 
     where = site(name, home=home, database=database)
     where.open().close()
+    folder = writable_folder(out or where.folder / "report", "--out")
     record = study_record(where.database, name)
     fetch_ranks(record, where.folder, say)
-    files = write_report(record, folder=where.folder, out=out or where.folder / "report", say=say)
+    files = write_report(record, folder=where.folder, out=folder, say=say)
     if out is None:
         _send_report(where, say)
     return files
@@ -371,14 +382,16 @@ def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
     """
     from study.database import without_password
     from study.site import site
-    from study.tracking.process import is_tracked, serve, tracking_uri
+    from study.tracking.process import HOST, check_port, is_tracked, serve, tracking_uri
 
     where = site(name, home=home, database=database)
     where.open().close()
     if not is_tracked(where.home):
         raise UserError(f"study {name!r}: must be in MLflow to be looked at there, `study sync {name}` sends it")
     is_server = (server := tracking_uri(where.home)).startswith("http")
-    address = without_password(server) if is_server else f"http://127.0.0.1:{port}"
+    if not is_server:
+        check_port(port)
+    address = without_password(server) if is_server else f"http://{HOST}:{port}"
     click.echo(f'{address}: under "Model training", experiment {name}')
     if not is_server:
         serve(where.home, port=port)
@@ -410,7 +423,7 @@ def sync(name: str, home: Path | None, database: str | None) -> int:
 @click.argument("trial", metavar="ARM/NUMBER")
 @click.option("--replicate", "replicate_", is_flag=True, help="ARM/NUMBER is a replicate of the arm's selection.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: as in the study.")
-@click.option("--tolerance", type=click.FloatRange(min=0), default=0.001, show_default=True, help="Of validation MRR.")
+@click.option("--tolerance", type=FiniteRange(min=0), default=0.001, show_default=True, help="Of validation MRR.")
 @_place
 def replay(
     name: str,

@@ -12,7 +12,9 @@ Learning Benchmarks. MLSys 2021.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import WithJsonSchema
 
 from kge.config import require
 from kge.documents import Where, parse, read_text, unknown
@@ -20,6 +22,10 @@ from study.errors import StudyFileError
 from study.records import Arm, ComparisonPlan
 
 Pair = tuple[str, str]
+# Of any length to pydantic, so that another one is refused in the words of this module; editors are told.
+_Pair = Annotated[
+    tuple[str, ...], WithJsonSchema({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +33,7 @@ class ComparisonSection:
     """What is to be decided: pairs of losses or of arms, and from when on one is called better than the other."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
-    hypotheses: tuple[tuple[str, str], ...] | None = None  # None: all pairs of arms
+    hypotheses: tuple[_Pair, ...] | None = None  # None: all pairs of arms
     confidence: float = 0.95
     better: float = 0.75
 
@@ -57,7 +63,7 @@ def declared(text: str, arms: Sequence[Arm], path: str) -> ComparisonPlan:
     return comparison_plan(parse(_OfFile, document, given).comparison, arms, document.where)
 
 
-def _pairs(hypotheses: Sequence[Pair], arms: Sequence[Arm], where: Where) -> Iterator[Pair]:
+def _pairs(hypotheses: Sequence[Sequence[str]], arms: Sequence[Arm], where: Where) -> Iterator[Pair]:
     seen: set[frozenset[str]] = set()
     for index, hypothesis in enumerate(hypotheses):
         place = where(("comparison", "hypotheses", index))
@@ -68,7 +74,9 @@ def _pairs(hypotheses: Sequence[Pair], arms: Sequence[Arm], where: Where) -> Ite
             yield pair
 
 
-def _spelt_out(hypothesis: Pair, arms: Sequence[str], place: str) -> list[Pair]:
+def _spelt_out(hypothesis: Sequence[str], arms: Sequence[str], place: str) -> list[Pair]:
+    if len(hypothesis) != 2:
+        raise StudyFileError(f"{place}: must be two losses or two arms, got [{', '.join(hypothesis)}]")
     models, losses = (list(dict.fromkeys(name.split(".")[part] for name in arms)) for part in (0, 1))
     for name in hypothesis:
         if name not in losses and name not in arms:
@@ -76,4 +84,4 @@ def _spelt_out(hypothesis: Pair, arms: Sequence[str], place: str) -> list[Pair]:
     first, second = hypothesis
     if first == second or (first in arms) != (second in arms):
         raise StudyFileError(f"{place}: must be two losses or two arms, got {first} and {second}")
-    return [hypothesis] if first in arms else [(f"{model}.{first}", f"{model}.{second}") for model in models]
+    return [(first, second)] if first in arms else [(f"{model}.{first}", f"{model}.{second}") for model in models]

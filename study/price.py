@@ -23,6 +23,7 @@ import torch
 from kge.catalog import load
 from kge.config import PretrainConfig, TrainingConfig
 from kge.documents import parse_config, to_mapping
+from kge.errors import first_line
 from kge.files import write_atomically
 from kge.footprint import Sizes, predicted
 from kge.pace import Pace, paces
@@ -202,18 +203,17 @@ def total(arms: Sequence[ArmHours]) -> ArmHours:
 
 def read_prices(path: Path) -> Prices:
     """The prices of a file; UserError where it is none."""
+    content = _read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
         return {
             device: {sha256: _price(each) for sha256, each in known.items()}
             for device, known in content["devices"].items()
         }
-    except FileNotFoundError:
-        raise UserError(f"{path}: must be a file of prices (study plan --measure writes one), there is none") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: must be prices as `study plan --measure` writes them, got {error!r:.80}") from None
+        came = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{path}: must be prices as `study plan --measure` writes them, got {came:.80}") from None
 
 
 def write_prices(path: Path, prices: Prices) -> None:
@@ -254,6 +254,17 @@ def _extreme(space: Space, weigh: Callable[[Params], float]) -> Params:
 def _ends(dimension: Dimension) -> tuple[Value, ...]:
     """The highest and the lowest value, or all choices."""
     return dimension.choices or (quantile(dimension, math.nextafter(1.0, 0.0)), quantile(dimension, 0.0))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: must be a file of prices (study plan --measure writes one), there is none") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: must be JSON, got {error.msg} in column {error.colno}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: must be JSON, got a file that is not UTF-8 text") from None
 
 
 def _price(record: Mapping[str, Any]) -> Price:

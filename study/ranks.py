@@ -50,6 +50,8 @@ def read_columns(path: Path, columns: Iterable[str]) -> Mapping[str, NDArray[Any
     """Columns of a file of ranks, a row a query; WorldError when it is none."""
     try:
         table = pyarrow.parquet.read_table(path, columns=list(columns))
+    except FileNotFoundError:
+        raise WorldError(f"{path}: must be a file of ranks, but it does not exist") from None
     except (OSError, pa.ArrowException) as error:
         raise WorldError(f"{path}: must be a file of ranks, got: {' '.join(str(error).split())}") from error
     return {name: table[name].to_numpy() for name in table.column_names}

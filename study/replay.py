@@ -25,6 +25,7 @@ from study.config import parse_study
 from study.environment import environment
 from study.errors import UserError
 from study.history import curves_by_trial, study_record
+from study.layout import REPLICATES, TRIALS
 from study.object_store import ObjectStore, remote_of
 from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord
 from study.replicate import STAGE, replicate_config
@@ -35,6 +36,7 @@ from study.space import Space
 from study.store import Store
 from study.trial import fetch_start, run_attempt, same_dataset
 
+_KINDS = {TRIALS: "trial", REPLICATES: "replicate"}
 _OWN_FAULT = (FailureClass.DIVERGENCE, FailureClass.BUG)
 
 
@@ -71,6 +73,9 @@ def again(
     with closing(site.open()) as store:
         record = study_record(site.database, site.name)
         recorded = recorded_replicate(record, store, named) if is_replicate else recorded_trial(record, named)
+    remote = remote_of(record.environment)
+    if remote is None:
+        _check_start(recorded, site.folder)
     slots = Slots.of(parse_study(record.spec, f"study {record.name}", dataset=record.dataset).resources)
     dataset = same_dataset(record.dataset, record.passport).sealed()
     device = _checked(device or slots.device)
@@ -79,7 +84,6 @@ def again(
     for line in hardware.changed(record.environment, environment()):
         say(line)
     known, events = {each.epoch: each.mrr for each in recorded.curve}, list[Measurement | Outcome]()
-    remote = remote_of(record.environment)
     for event in train_again(recorded, folder=site.folder, dataset=dataset, device=device, remote=remote):
         events.append(event)
         if isinstance(event, Measurement):
@@ -130,6 +134,18 @@ def recorded_replicate(record: StudyRecord, store: Store, named: str) -> Recorde
     return Recorded(
         name=f"replicate {named}", arm=arm.name, number=index, config=config, curve=tuple(curve), failure=None
     )
+
+
+def _check_start(recorded: Recorded, folder: Path) -> None:
+    """UserError where the checkpoint that the training started from is not in the study's folder any more."""
+    start = parse_config(recorded.config).pretrain.checkpoint
+    if start is None or (folder / start).is_file():
+        return
+    what = "the checkpoint"
+    if not Path(start).is_absolute():
+        stage, arm, number, _ = Path(start).parts
+        what = f"the best checkpoint of {_KINDS[stage]} {number} of {arm}"
+    raise UserError(f"{folder / start}: must be {what}, from which {recorded.name} started, but it does not exist")
 
 
 def train_again(

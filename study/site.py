@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from kge.files import is_writable
 from study.database import sqlite_file, sqlite_url
 from study.errors import UnknownStudyError, UserError
 from study.layout import REPLICATES, TRIALS
@@ -55,7 +56,13 @@ class Site:
         return Store(self.database)
 
     def check_fresh(self) -> None:
-        """UserError where trainings of another study lie: a new one would go on from them, uncharged."""
+        """UserError where a study cannot begin: nothing can be written, or trainings of another one lie there.
+
+        A new study would go on from those, uncharged.
+        """
+        for what, folder in (("--home", self.home), ("folder of the study", self.folder)):
+            if not is_writable(folder):
+                raise UserError(f"{what}: must be a folder that can be written, got {folder}")
         for name in (TRIALS, REPLICATES):
             folder = self.folder / name
             if folder.is_dir() and any(folder.iterdir()):

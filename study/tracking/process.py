@@ -4,13 +4,18 @@ The process ends by a last round when its standard input closes: at `finish`, an
 driver is killed. Nothing here waits for the tracking server except `finish`, for as long as it is told to.
 """
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn, Self
 
 from study.database import sqlite_url
+from study.errors import UserError
+
+HOST = "127.0.0.1"
 
 
 def tracking_uri(home: Path) -> str:
@@ -21,6 +26,17 @@ def tracking_uri(home: Path) -> str:
 def is_tracked(home: Path) -> bool:
     """Is there an MLflow that a study may have been sent to? Makes none."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (home.resolve() / "mlflow.db").exists()
+
+
+def check_port(port: int) -> None:
+    """UserError where the pages cannot be served: MLflow says so in pages of its log, and ends as if all were well."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a server does, or one that ended is in the way
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            came = "which is in use" if error.errno == errno.EADDRINUSE else f"which cannot be opened: {error.strerror}"
+            raise UserError(f"--port: must be free, got {port}, {came}") from None
 
 
 def serve(home: Path, *, port: int) -> NoReturn:

@@ -11,7 +11,7 @@ import pytest
 
 from kge import catalog, synthetic
 from kge.data import SPLITS, Dataset, from_names
-from kge.errors import DataError
+from kge.errors import DataError, DownloadError
 from kge.fitting import fit
 from kge.folders import read_folder
 from kge.sources import SOURCES, Source
@@ -101,7 +101,7 @@ def test_a_wrong_download_leaves_nothing_behind(offline: Path) -> None:
 def test_a_download_that_fails_says_what_to_do(offline: Path) -> None:
     shutil.rmtree(offline)
     with pytest.raises(
-        DataError, match=r"train\.txt: cannot be downloaded \(.*\); put the files into a folder and name"
+        DownloadError, match=r"train\.txt: cannot be downloaded \(.*\); put the files into a folder and name"
     ):
         catalog.load("tiny")
 

@@ -130,6 +130,20 @@ REFUSED = [
     (["train", "small.yaml", "--set", "dataset=fb15k237"], r"unknown dataset 'fb15k237': .*did you mean 'fb15k-237'\?"),
     (["train", "small.yaml", "--set", "lr"], r"--set: must be PATH=VALUE, got 'lr'"),
     (["train", "small.yaml", "--set", "model.dim=["], r"--set model\.dim:1: must be YAML: .*"),
+    (["train", "small.yaml", "--set", "model.dim=abc"], r"--set model\.dim: must be an integer, got 'abc'"),
+    (
+        ["train", "small.yaml", "--set", "model={name: complex, dims: 8}"],
+        r"--set model\.dims: unknown option of model complex: 'dims' .*did you mean 'dim'.*",
+    ),
+    (
+        ["train", "small.yaml", "--set", "modl.dim=8"],
+        r"--set modl: unknown key 'modl' \(known: dataset, .*did you mean 'model'\?\)",
+    ),
+    (
+        ["train", "small.yaml", "--set", "validation.every.epochs=2"],
+        r"--set validation\.every\.epochs: every must be a mapping, got 1",
+    ),
+    (["train", "small.yaml", "--memory", "nan"], r"Invalid value for '--memory': must be a finite number, got nan"),
     (["train", "small.yaml", "--device", "meta"], r".*must be a device of this machine, got 'meta'.*"),
     (["train", "small.yaml", "--device", "gpu"], r".*must be a device of this machine, got 'gpu'.*"),
     (["train", "small.yaml", "--threads", "0"], r".*'--threads'.*"),
@@ -137,6 +151,19 @@ REFUSED = [
     (["evaluate", "gone.pt"], r"gone\.pt: must be a checkpoint, but it does not exist"),
     (["evaluate", "small.yaml"], r"small\.yaml: must be a checkpoint of kge, got .*"),
     (["evaluate", "gone.pt", "--split", "dev"], r".*'--split'.*'dev'.*"),
+    (["evaluate", "gone.pt", "--seed", "1"], r"--seed: must come with --sample or --candidates"),
+    *(
+        ([*arguments, "small.yaml/x"], f"{option}: must be a file in a folder that can be written, got small.yaml/x")
+        for arguments, option in (
+            (["evaluate", "gone.pt", "--ranks"], "--ranks"),
+            (["predict", "gone.pt", "--head", "a", "--relation", "likes", "--out"], "--out"),
+            (["import", "gone"], "CHECKPOINT"),
+        )
+    ),
+    (
+        ["export", "gone.pt", "small.yaml/out/model"],
+        r"FOLDER: must be a folder that can be written, got small\.yaml/out/model",
+    ),
     (["predict", "gone.pt", "--relation", "likes"], r"give exactly one of --head and --tail"),
     (["data", "passport", "nowhere"], r"unknown dataset 'nowhere': must be a folder or one of .*"),
     (
@@ -149,7 +176,7 @@ REFUSED = [
     ),
     (
         ["train", "small.yaml", "--set", "regularizer.weight=0.1"],
-        r"small\.yaml:\d+: regularizer\.weight: must be left out, or regularizer\.name must be n3 or dura: "
+        r"--set regularizer\.weight: must be left out, or regularizer\.name must be n3 or dura: "
         r"with none it means nothing",
     ),
     (
@@ -195,6 +222,24 @@ def test_a_directory_of_another_configuration_is_refused(kge: Kge) -> None:
     assert ran.err == (
         "error: runs/small/last.pt: must be of the same configuration; optimizer.lr is 0.1 there and 0.5 here\n"
     )
+
+
+def test_a_key_of_the_file_keeps_its_line_beside_those_that_were_set(kge: Kge, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph").replace("every: 1", "evry: 1"))
+    said = kge("train", "small.yaml", "--set", "validation.block_size=4", "--set", "model.dim=4").err
+    assert said.startswith("error: small.yaml:6: validation.evry: unknown key 'evry'")
+
+
+def test_a_best_checkpoint_alone_is_not_written_over(kge: Kge, tmp_path: Path) -> None:
+    kge("train", "small.yaml")
+    folder = tmp_path / "runs" / "small"
+    (folder / LAST).unlink()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    ran = kge("train", "small.yaml")
+    must = "must hold a training to go on with, or none"
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"error: --directory: {must}, got runs/small with best.pt and without last.pt\n"
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_unknown_names_in_a_query_are_refused(kge: Kge) -> None:

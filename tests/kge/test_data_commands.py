@@ -50,6 +50,37 @@ def test_get_says_which_checksums_are_not_known(kge: Kge, tmp_path: Path, monkey
     assert (quiet.code, quiet.err) == (0, fetched)
 
 
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a data set that is not here and cannot be fetched."""
+    gone = {split: (tmp_path / "gone" / split).as_uri() for split in SPLITS}
+    source = Source(files=gone, entities=5, relations=2, triples=dict.fromkeys(SPLITS, 1))
+    monkeypatch.setattr(catalog, "SOURCES", {"tiny": source})
+    monkeypatch.setattr(sources, "SOURCES", {"tiny": source})
+    monkeypatch.delenv("KGE_DATA_DIR", raising=False)
+    return "tiny"
+
+
+def test_a_host_that_cannot_be_reached_is_a_failure_of_the_world(
+    kge: Kge, nowhere: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGE_CACHE_DIR", str(tmp_path / "cache"))
+    for command in ("get", "passport"):
+        ran = kge("data", command, nowhere)
+        assert (ran.code, ran.out) == (1, "")
+        assert re.fullmatch(r"error: file:.*/gone/train: cannot be downloaded \(.*\); put the files .*\n", ran.err)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_is_no_folder_is_named_by_its_variable(
+    kge: Kge, nowhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KGE_CACHE_DIR", "small.yaml/cache")
+    ran = kge("data", "get", nowhere)
+    said = "error: KGE_CACHE_DIR: must be a folder that can be written, got small.yaml/cache\n"
+    assert (ran.code, ran.out, ran.err) == (2, "", said)
+
+
 def test_columns_are_stated_once_and_then_obeyed(kge: Kge, tmp_path: Path) -> None:
     moved = {split: [(r, h, t) for h, r, t in triples] for split, triples in NAMES.items()}
     folder = graphs.write_folder(tmp_path / "moved", moved)

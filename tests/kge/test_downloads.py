@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kge.downloads import download
-from kge.errors import DataError
+from kge.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB, more than is read at once
 
@@ -76,6 +76,6 @@ def _until_closed(screen: FileIO) -> Iterator[bytes]:
 
 
 def test_what_is_not_there_is_not_announced(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match=r"cannot be downloaded \(HTTP Error 404"):
+    with pytest.raises(DownloadError, match=r"cannot be downloaded \(HTTP Error 404"):
         download(f"{server}/other", tmp_path / "file")
     assert capsys.readouterr() == ("", "")

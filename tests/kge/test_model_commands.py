@@ -62,6 +62,8 @@ def test_answers_go_to_a_file_whole_or_not_at_all(kge: Kge, trained: str, tmp_pa
     text = kge("predict", trained, "--head", "a", "--relation", "likes")
     kge("predict", trained, "--head", "a", "--relation", "likes", "--out", "answers.txt")
     assert Path("answers.txt").read_text() == text.out
+    assert kge("predict", trained, "--head", "a", "--relation", "likes", "--out", "new/folder/answers.txt").code == 0
+    assert Path("new/folder/answers.txt").read_text() == text.out
     Path("ask.tsv").write_text("a\tlikes\t?\nnobody\tlikes\t?\n")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert kge("predict", trained, "--batch", "ask.tsv", "--out", "answers.jsonl").code == 2

@@ -211,6 +211,9 @@ def test_what_the_command_needs(here: Path, monkeypatch: pytest.MonkeyPatch, cap
     for arguments, sentence in {
         (): "must be given NAME or --from-csv FILE, one of them",
         ("name", "--from-csv", "t.csv"): "must be given NAME or --from-csv FILE, one of them",
+        ("name", "--unit", "epochs"): "--unit: must come with --from-csv",
+        ("--from-csv", "t.csv", "--home", "x"): "--home and --database: must come with NAME",
+        ("--from-csv", "t.csv", "--out", "t.csv/x"): "--out: must be a folder that can be written, got t.csv/x",
         ("--from-csv", "u.csv"): "u.csv: cannot be read: No such file or directory",
         ("--from-csv", "t.csv", "--unit", "epochs"): "t.csv:1: must have the column 'epochs' for budgets in epochs",
     }.items():

@@ -56,7 +56,11 @@ def test_losses_are_compared_for_every_model_and_arms_as_they_are() -> None:
         ("hypotheses: [[ns, ns]]", "comparison.hypotheses[0]: must be two losses or two arms, got ns and ns"),
         ("hypotheses: [[ns, sce], [complex.sce, complex.ns]]", "comparison.hypotheses[1]: must not repeat a pair, got"),
         ("hypotheses: []", "comparison.hypotheses: must be a list of at least one pair, or null, got []"),
-        ("hypotheses: [[ns]]", "comparison.hypotheses[0][1]: must be given"),
+        ("hypotheses: [[ns]]", "comparison.hypotheses[0]: must be two losses or two arms, got [ns]"),
+        (
+            "hypotheses: [[ns, sce], [sce, ns, complex]]",
+            "comparison.hypotheses[1]: must be two losses or two arms, got [sce, ns, complex]",
+        ),
         ("hypotheses: [ns]", "comparison.hypotheses[0]: must be a list, got 'ns'"),
         ("confidence: 1.0", "comparison.confidence: must be in (0.5, 1), got 1.0"),
         ("better: 0.4", "comparison.better: must be in [0.5, 1), got 0.4"),

@@ -290,8 +290,11 @@ def test_other_devices_keep_their_prices_and_missing_ones_are_said(
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "must be a file of prices (study plan --measure writes one), there is none"),
-        ("{}", "must be prices as `study plan --measure` writes them, got KeyError('format')"),
+        (None, "p.json: must be a file of prices (study plan --measure writes one), there is none"),
+        ("{}", "p.json: must be prices as `study plan --measure` writes them, got no 'format'"),
+        ('{"format": 2}', "p.json: must be prices as `study plan --measure` writes them, got format 2"),
+        ('{"format": 1,\n"devices"', "p.json:2: must be JSON, got Expecting ':' delimiter in column 10"),
+        ("", "p.json:1: must be JSON, got Expecting value in column 1"),
     ],
 )
 def test_bad_prices_are_one_line_and_exit_code_2(
@@ -300,7 +303,32 @@ def test_bad_prices_are_one_line_and_exit_code_2(
     if content is not None:
         (nothing_written / "p.json").write_text(content)
     assert study(monkeypatch, "plan", "demo", "--prices", "p.json") == 2
-    assert capsys.readouterr() == ("", f"error: p.json: {sentence}\n")
+    assert capsys.readouterr() == ("", f"error: {sentence}\n")
+
+
+@pytest.mark.parametrize("option", ["--threads", "--seconds"])
+def test_what_only_a_measurement_has_comes_with_one(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, option: str
+) -> None:
+    assert study(monkeypatch, "plan", "demo", option, "2") == 2
+    assert capsys.readouterr() == ("", "error: --threads and --seconds: must come with --measure\n")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "demo", "--measure", "cpu", "--seconds"),
+        ("stop", "demo", "--timeout"),
+        ("replay", "demo", "distmult.sce/0", "--tolerance"),
+    ],
+)
+def test_a_number_is_finite(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, arguments: tuple[str, ...], value: str
+) -> None:
+    assert study(monkeypatch, *arguments, value) == 2
+    said = f"error: Invalid value for '{arguments[-1]}': must be a finite number, got {value}\n"
+    assert capsys.readouterr() == ("", said)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

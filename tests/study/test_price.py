@@ -109,7 +109,6 @@ RECORD = {"arm": "a", "case": "middle", "seconds": 1.0, "batches": 4, "torch": "
 @pytest.mark.parametrize(
     "content",
     [
-        "{",
         "[]",
         '{"format": 2, "devices": {}}',
         '{"format": 1}',

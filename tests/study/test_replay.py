@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from kge.fitting import BEST
 from study.records import FailureClass, Measurement, Outcome, TrialState
 from study.replay import Recorded, Verdict, recorded_trial, verdict
 from study.trial import run_attempt
@@ -127,6 +128,29 @@ def test_what_is_not_there_is_refused(replay: Replay) -> None:
         assert replay(named) == (2, [f"error: {sentence}"])
     code, said = replay("complex.sce/7", "--replicate")
     assert (code, said) == (2, ["error: replicate: must be one of complex.sce's (known: 0, 1), got 7"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start", "whose", "training"),
+    [
+        (("complex.sans-pre/0",), "trials", "trial", "trial complex.sans-pre/0"),
+        (("complex.sans-pre/1", "--replicate"), "replicates", "replicate", "replicate complex.sans-pre/1"),
+    ],
+)
+def test_a_checkpoint_that_is_gone_is_named(
+    replay: Replay, arguments: tuple[str, ...], start: str, whose: str, training: str
+) -> None:
+    record = replay.toy.record()
+    source = next(trial.source for trial in record.trials if trial.arm == "complex.sans-pre")
+    number = source if start == "trials" else 1
+    file = replay.toy.folder / start / "complex.sce" / str(number) / BEST
+    away = file.rename(file.with_name("away"))
+    try:
+        code, said = replay(*arguments)
+    finally:
+        away.rename(file)
+    must = f"must be the best checkpoint of {whose} {number} of complex.sce, from which {training} started"
+    assert (code, said) == (2, [f"error: {file}: {must}, but it does not exist"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

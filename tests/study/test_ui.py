@@ -1,6 +1,7 @@
 """`study ui`: MLflow's pages on the study's tracking database, or where they are already."""
 
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -33,6 +34,17 @@ def test_a_server_is_named(home_of_small: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
     assert study(monkeypatch, "ui", "small", "--home", str(home_of_small)) == 0
     assert capsys.readouterr().out == 'http://tracking:5000: under "Model training", experiment small\n'
+
+
+def test_a_port_that_is_in_use_is_refused_before_an_address_is_said(
+    home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (home_of_small / "mlflow.db").touch()
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("MLflow is started"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert study(monkeypatch, "ui", "small", "--home", str(home_of_small), "--port", str(port)) == 2
+    assert capsys.readouterr() == ("", f"error: --port: must be free, got {port}, which is in use\n")
 
 
 @pytest.mark.parametrize(
