@@ -72,10 +72,12 @@ def finished(
     selections = tuple(selection(arm, records, time=end + 1.0) for arm in sorted(arms, key=lambda arm: arm.name))
     lists = {"models": ", ".join(models), "losses": ", ".join(losses)}
     spec = _SPEC.format(name=name, **lists, trials=trials, replicates=replicates, epochs=epochs)
+    sha256 = hashlib.sha256(spec.encode()).hexdigest()
     return StudyRecord(
         name=name,
         spec=spec,
-        spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
+        spec_sha256=sha256,
+        launched_sha256=sha256,
         seed=7,
         dataset="synthetic",
         passport={"entities": 200, "relations": 8, "train": 3000, "valid": 200, "test": 200, "fingerprint": "f0" * 32},
