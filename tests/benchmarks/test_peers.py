@@ -21,6 +21,7 @@ def _run(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_ours_is_measured_beside_its_floor(tmp_path: Path) -> None:
     ran = _run("--alone", "--only", "complex ns *", "--json", str(tmp_path / "found.json"))
     assert ran.returncode == 0, ran.stderr
@@ -32,6 +33,7 @@ def test_ours_is_measured_beside_its_floor(tmp_path: Path) -> None:
     assert 0 < floor["seconds"] < row["median"]
 
 
+@pytest.mark.slow
 def test_a_profile_names_functions_and_a_start_its_parts() -> None:
     command = [sys.executable, "-m", "benchmarks.peers.profile", "--dataset", "synthetic"]
     ran = subprocess.run(

@@ -30,6 +30,7 @@ def _run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_every_training_is_done_once(tmp_path: Path) -> None:
     first = _run(tmp_path)
     records = [json.loads(line) for line in (tmp_path / "trainings.jsonl").read_text().splitlines()]

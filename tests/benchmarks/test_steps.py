@@ -35,6 +35,7 @@ def test_each_precision_has_its_turns(tmp_path: Path) -> None:
     assert "complex sans negative_sampling, dim 16, 64 rows a batch" in ran.stdout
 
 
+@pytest.mark.slow
 def test_two_trainings_at_once_are_counted_together(tmp_path: Path) -> None:
     ran = _run("packing", "--counts", "1,2", "--seconds", "0.2", "--json", str(tmp_path / "found.json"))
     assert ran.returncode == 0, ran.stderr

@@ -12,7 +12,7 @@ from study.database import sqlite_url
 from study.history import study_record
 from study.records import StudyRecord, TrialState
 
-pytestmark = pytest.mark.timeout(600)  # a driver starts Ray, and a machine may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a driver starts Ray, and a machine may be busy
 
 FILE = """\
 name: mine

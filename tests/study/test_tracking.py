@@ -770,9 +770,8 @@ def test_the_command_sends_a_study_from_nothing(home: Home, made_database: Path)
         sync_command(**home.place | {"name": "other"})
 
 
-@pytest.mark.parametrize("folder", ["what?", "50%41", "{ü b}"])
-def test_mlflows_own_database_is_where_the_home_is(folder: str, tmp_path: Path) -> None:
-    home = tmp_path / folder
+def test_mlflows_own_database_is_where_the_home_is(tmp_path: Path) -> None:
+    home = tmp_path / "what? 50%41 {ü b}"
     home.mkdir()
     sync(factory.finished(**SMALL), uri=tracking_uri(home), artifacts=artifact_folder(home))
     assert list(tmp_path.rglob("mlflow.db")) == [home / "mlflow.db"]
