@@ -61,6 +61,11 @@ class Search:
     spaces: Mapping[str, Space]  # by arm
 
 
+def _counts(trial: FrozenTrial) -> bool:
+    """Was it written whole, and not taken back?"""
+    return "seed" in trial.user_attrs and _UNCHARGED not in trial.user_attrs
+
+
 def _stored(call: Callable[P, R]) -> Callable[P, R]:
     """Retry while the database is away, which Optuna reports in a wrapping of its own."""
 
@@ -103,7 +108,7 @@ class Arms:
         """Choose and write the arm's next trial, with its epochs: its own max_epochs, or the most that may be."""
         assert self._search is not None, "to ask, Arms needs a search"
         trials = self._all(arm)
-        number, place = len(trials), len(self._charged(arm))  # a twin that was taken back has no place in the draws
+        number, place = len(trials), sum(map(_counts, trials))  # a twin that was taken back has no place in the draws
         random = self._search.config.is_random(place)
         space = self._search.spaces[arm]
         copy = self._copies.pop(arm, None) or _Copy()  # what fails half-way below is made anew
@@ -207,7 +212,7 @@ class Arms:
         return {trial.number: dict(trial.intermediate_values) for trial in self._charged(arm)}
 
     def _charged(self, arm: str) -> list[FrozenTrial]:
-        return [trial for trial in self._all(arm) if "seed" in trial.user_attrs and _UNCHARGED not in trial.user_attrs]
+        return [trial for trial in self._all(arm) if _counts(trial)]
 
     @_stored
     def _all(self, arm: str) -> list[FrozenTrial]:

@@ -76,9 +76,8 @@ def trials_paid(arms: Iterable[Arm]) -> dict[str, int]:
 def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
     """What an arm starts from, in words."""
     if arm.source is None:
-        return (
-            f"{arm.checkpoint} (sha256 {arm.checkpoint_sha256[:12]})" if arm.checkpoint_sha256 else str(arm.checkpoint)
-        )
+        known = f" (sha256 {arm.checkpoint_sha256[:12]})" if arm.checkpoint_sha256 else ""
+        return f"{arm.checkpoint}{known}"
     number = next((trial.source for trial in trials if trial.arm == arm.name), None)
     return f"the best trial of {arm.source}" if number is None else f"trial {number} of {arm.source}"
 
