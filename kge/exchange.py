@@ -27,7 +27,7 @@ from kge.building import build_model
 from kge.config import TrainingConfig, restore
 from kge.data import Dataset
 from kge.errors import CheckpointError, KgeError, first_line
-from kge.files import write_atomically
+from kge.files import sha256_of, write_atomically
 from kge.models.base import AbstractModel
 
 FORMAT = "kge model"
@@ -62,7 +62,7 @@ def _description(content: Mapping[str, Any], dataset: Dataset, folder: Path) -> 
         "configuration": asdict(config),
         "validation": content["curve"][-1] if content["curve"] else None,
     }
-    files = {name: _sha256(folder / name) for name in (TENSORS, ENTITIES, RELATIONS)}
+    files = {name: sha256_of(folder / name) for name in (TENSORS, ENTITIES, RELATIONS)}
     return {**description, "sha256": {DESCRIPTION: _own_sha256(description), **files}}
 
 
@@ -116,7 +116,7 @@ def _check_files(folder: Path, description: Mapping[str, Any]) -> None:
     for name, expected in description["sha256"].items():
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder / name}: must be the file that was exported, but it does not exist")
-        came = _own_sha256(description) if name == DESCRIPTION else _sha256(folder / name)
+        came = _own_sha256(description) if name == DESCRIPTION else sha256_of(folder / name)
         if came != expected:
             raise CheckpointError(f"{folder / name}: sha256 must be {expected}, got {came}")
     for name, count in ((ENTITIES, description["num_entities"]), (RELATIONS, description["num_relations"])):
@@ -155,11 +155,6 @@ def _check_state(path: Path, state: Mapping[str, Tensor], needed: Mapping[str, T
 
 def _form(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _own_sha256(description: Mapping[str, Any]) -> str:

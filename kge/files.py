@@ -1,6 +1,7 @@
 """Whole files or none: written beside, flushed to disk, renamed. Folders that one process at a time writes to."""
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file."""
     with replacing(path) as file:
         file.write(content)
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_writable(folder: Path) -> bool:

@@ -69,6 +69,7 @@ def read_table(file: Path, *, unit: str) -> StudyRecord:
         name=file.stem,
         spec="",
         spec_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        launched_sha256="",
         seed=0,
         dataset="",
         passport={},

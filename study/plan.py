@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from study.budget import amount, most_epochs
 from study.config import StudyConfig
-from study.pretraining import start_text, starts_elsewhere, trials_paid
+from study.pretraining import start_text, trials_paid
 from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
 from study.records import Dimension, Value
 from study.space import Space
@@ -90,7 +90,7 @@ def _objectives(config: StudyConfig) -> Iterator[str]:
 
 
 def _starts(config: StudyConfig) -> Iterator[str]:
-    starting = [arm for arm in config.arms if starts_elsewhere(arm)]
+    starting = [arm for arm in config.arms if arm.starts_elsewhere]
     if starting:
         yield "Pretrained, and charged for it before the first trial:"
         yield from _table([(arm.name, f"starts from {start_text(arm, ())}") for arm in starting])
@@ -144,7 +144,7 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
         if unit == "trials" and first < max(epochs.values()):
             yield _pruned_trials(limit * max(epochs.values()))
-    each, paid = min(trials.values()), sum(trials_paid(config.arms).values()) if unit == "trials" else 0
+    each, paid = min(trials.values()), trials_paid(config.arms) if unit == "trials" else 0
     total = sum(trials.values()) - paid + arms * replicates
     least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
     yield (

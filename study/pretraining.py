@@ -44,7 +44,7 @@ def begin(ledger: Ledger, arm: Arm, cost: Cost | None) -> ArmStop | None:
 
 def stranded(ledger: Ledger, arms: Iterable[Arm], trials: Sequence[TrialRecord]) -> Iterator[ArmStop]:
     """The arms that are to start next and cannot begin; the ledger starts no trial of them from now on."""
-    waiting = {arm.name: arm for arm in arms if starts_elsewhere(arm)}
+    waiting = {arm.name: arm for arm in arms if arm.starts_elsewhere}
     for trial in trials:
         waiting.pop(trial.arm, None)
     while (name := ledger.next_arm()) in waiting:
@@ -57,20 +57,15 @@ def stranded(ledger: Ledger, arms: Iterable[Arm], trials: Sequence[TrialRecord])
             yield stop
 
 
-def starts_elsewhere(arm: Arm) -> bool:
-    """True for an arm whose tables are not drawn at random."""
-    return arm.source is not None or arm.checkpoint is not None
-
-
-def trials_paid(arms: Iterable[Arm]) -> dict[str, int]:
-    """How many trials each arm is charged for what it starts from: a training for each one that came before."""
+def trials_paid(arms: Iterable[Arm]) -> int:
+    """How many trials arms are charged for what they start from: each for all trainings that came before its own."""
     by_name = {arm.name: arm for arm in arms}
 
     def paid(arm: Arm) -> int:
         before = 0 if arm.source is None else paid(by_name[arm.source])
-        return before + starts_elsewhere(arm)
+        return before + arm.starts_elsewhere
 
-    return {name: paid(arm) for name, arm in by_name.items()}
+    return sum(map(paid, by_name.values()))
 
 
 def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
@@ -92,7 +87,7 @@ def charged_before(arms: Iterable[Arm], trials: Sequence[TrialRecord]) -> tuple[
     """The trials, the first of every arm with what the arm was charged before it."""
     order = generations(arms := tuple(arms))
     found = list(trials)
-    for arm in sorted(filter(starts_elsewhere, arms), key=lambda each: order[each.name]):
+    for arm in sorted((each for each in arms if each.starts_elsewhere), key=lambda each: order[each.name]):
         place = next((place for place, trial in enumerate(found) if trial.arm == arm.name), None)
         if place is None:
             continue

@@ -71,6 +71,11 @@ class Arm:
     checkpoint_sha256: str = ""  # of that file when the arm was declared; studies from before did not ask
     pretraining: Cost = field(default_factory=Cost)  # what that file took, charged before the first trial
 
+    @property
+    def starts_elsewhere(self) -> bool:
+        """True where its tables are not drawn at random."""
+        return self.source is not None or self.checkpoint is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
@@ -318,6 +323,7 @@ class StudyRecord:
     name: str
     spec: str  # the study file as amended, verbatim
     spec_sha256: str
+    launched_sha256: str  # of the study file before all amendments
     seed: int
     dataset: str
     passport: Mapping[str, object]  # counts, fingerprint and warnings of the data set
@@ -340,7 +346,6 @@ class StudyRecord:
     comparison: ComparisonPlan = field(default_factory=ComparisonPlan)
     continuations: tuple[Continuation, ...] = ()
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
-    launched_sha256: str = ""  # of the study file before all amendments
     wasted: Cost = field(default_factory=Cost)  # measured again after it had been charged, and charged to nobody
 
     def current_selection(self, arm: str) -> Selection | None:

@@ -22,7 +22,7 @@ from study.config import StudyConfig
 from study.failures import Bugs
 from study.history import best_of, curves_by_trial
 from study.layout import trial_folder
-from study.pretraining import begin, best_trial, generations, starts_elsewhere
+from study.pretraining import begin, best_trial, generations
 from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
 from study.rungs import Prune, Rungs
 from study.space import Space
@@ -202,8 +202,8 @@ class SearchWork:
         """Charge an arm that has begun what it was charged then; one that has not is charged when its turn comes."""
         arm, trials = self._spaces[name].arm, self._arms[name].trials
         if not trials:
-            self._unbegun |= {name} if starts_elsewhere(arm) else set()
-        elif starts_elsewhere(arm):
+            self._unbegun |= {name} if arm.starts_elsewhere else set()
+        elif arm.starts_elsewhere:
             self._begin(name, next(iter(trials.values())).suggestion.source)
 
     def _next_arm(self) -> str | None:

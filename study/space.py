@@ -239,7 +239,7 @@ def paths(model: str, loss: str) -> frozenset[str]:
 
 def _is_idle(arm: Arm, switches: Mapping[str, Value], path: str) -> bool:
     """Whether a path decides nothing in the arm: beside what is fixed, or as its own tables are replaced by others."""
-    if path.startswith(_INIT) and (arm.source is not None or arm.checkpoint is not None):
+    if path.startswith(_INIT) and arm.starts_elsewhere:
         return True
     if path not in MATTERS:
         return False

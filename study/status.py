@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from study.budget import UNITS, Ledger, amount
 from study.history import is_searched, ledger_of
 from study.lease import Owner
-from study.pretraining import start_text, starts_elsewhere
+from study.pretraining import start_text
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 from study.report import hardware
 from study.report.fairness import repeated
@@ -58,7 +58,7 @@ def _amendments(record: StudyRecord) -> Iterator[str]:
 
 
 def _pretraining(arm: Arm, trials: list[TrialRecord]) -> Iterator[str]:
-    if starts_elsewhere(arm):
+    if arm.starts_elsewhere:
         charged = next((trial.pretraining for trial in trials if trial.pretraining.trials), None)
         said = f", charged {charged.trials} trials, {charged.epochs} epochs" if charged else ", not charged yet"
         yield f"  starts from {start_text(arm, trials)}{said}"

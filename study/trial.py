@@ -7,7 +7,6 @@ outcome, classed (memory, divergence, bug). What still escapes is the machine's 
 
 import errno
 import fcntl
-import hashlib
 import logging
 import math
 import socket
@@ -26,6 +25,7 @@ from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import CheckpointError, DataError, DivergenceError
+from kge.files import sha256_of
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
@@ -135,7 +135,7 @@ def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
     spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
     cost = sum(spent, start=Cost(trials=1))
-    return replace(arm, checkpoint=str(path), checkpoint_sha256=_sha256(path), pretraining=cost)
+    return replace(arm, checkpoint=str(path), checkpoint_sha256=sha256_of(path), pretraining=cost)
 
 
 def same_starts(arms: Iterable[Arm]) -> None:
@@ -144,15 +144,10 @@ def same_starts(arms: Iterable[Arm]) -> None:
         if arm.checkpoint is None or not arm.checkpoint_sha256:
             continue
         path = Path(arm.checkpoint)
-        now = _sha256(path) if path.is_file() else "no file"
+        now = sha256_of(path) if path.is_file() else "no file"
         if now != arm.checkpoint_sha256:
             must = f"must be the file that the arm began with (sha256 {arm.checkpoint_sha256[:12]})"
             raise UserError(f"arm {arm.name}: pretrain.checkpoint: {path} {must}, got {now[:12]}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_start(config: TrainingConfig, desk: "_Desk") -> None:

@@ -49,9 +49,8 @@ def checklist(record: StudyRecord, *, verdict: Verdict, seals: tuple[SealRow, ..
 def _study_file(record: StudyRecord) -> Item:
     if record.imported_from:
         return _item("Study file, hashed at launch", NO, f"none; the table has the sha256 {record.spec_sha256}")
-    launched = record.launched_sha256 or record.spec_sha256
-    since = f"; as amended {record.spec_sha256}" if launched != record.spec_sha256 else ""
-    return _item("Study file, hashed at launch", YES, f"sha256 {launched}{since}")
+    since = f"; as amended {record.spec_sha256}" if record.launched_sha256 != record.spec_sha256 else ""
+    return _item("Study file, hashed at launch", YES, f"sha256 {record.launched_sha256}{since}")
 
 
 def _amendments(record: StudyRecord) -> Item:

@@ -103,9 +103,9 @@ def _is_met(arm: ArmRecord, pairs: Iterable[tuple[str, str]]) -> bool:
 
 def _seeds_problem(arm: ArmRecord) -> str:
     """Why the seeds of an arm cannot be compared; empty when they can."""
-    name, tested, broken = arm.arm.name, len(arm.tested), sum(replicate.broke for replicate in arm.replicates)
-    if broken:
-        failed = f"{broken} of {text.plural(len(arm.replicates), 'fresh seed')} failed"
+    name, tested = arm.arm.name, len(arm.tested)
+    if arm.broken:
+        failed = f"{arm.broken} of {text.plural(len(arm.replicates), 'fresh seed')} failed"
         return f"{name}: {failed}; what the others reached is not what a seed of it reaches."
     if tested < 2:
         return f"{name}: {text.plural(tested, 'seed')} tested; how far seeds differ is known from two on."

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from study import stats
 from study.budget import UNITS, Stake, amount, longest_interval
-from study.pretraining import start_text, starts_elsewhere
+from study.pretraining import start_text
 from study.records import Cost, StudyRecord, TrialState
 from study.report import text
 
@@ -187,7 +187,7 @@ def _spending(record: StudyRecord, arm: str) -> Spending:
 
 def _start(record: StudyRecord, name: str) -> str:
     arm = next(each for each in record.arms if each.name == name)
-    if not starts_elsewhere(arm):
+    if not arm.starts_elsewhere:
         return ""
     paid = total(trial.pretraining for trial in record.trials if trial.arm == name)
     said = f"{text.plural(paid.trials, 'trial')}, {text.plural(paid.epochs, 'epoch')}" if paid.trials else "nothing yet"

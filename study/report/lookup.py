@@ -42,6 +42,11 @@ class ArmRecord:
         """The replicates that were ranked on the test split."""
         return tuple(replicate for replicate in self.replicates if replicate.test_metrics)
 
+    @property
+    def broken(self) -> int:
+        """Fresh seeds that failed, and not by the cluster."""
+        return sum(replicate.broke for replicate in self.replicates)
+
 
 def by_arm(record: StudyRecord) -> tuple[ArmRecord, ...]:
     """The record cut into arms, in the order of the study."""

@@ -183,7 +183,7 @@ def _machine(record: StudyRecord) -> Iterator[str]:
         yield f"Programs: {', '.join(f'{name} {version}' for name, version in programs)}."
     commit = hardware.commit(record.environment)
     if commit:
-        launched = record.launched_sha256 or record.spec_sha256
+        launched = record.launched_sha256
         since = "" if launched == record.spec_sha256 else f" at launch and, as amended, {record.spec_sha256[:16]}..."
         yield f"The code is that of commit {commit}; the study file has a sha256 of {launched[:16]}...{since}"
 

@@ -193,7 +193,7 @@ def _row(arm: ArmRecord, planned: int) -> HeadlineRow:
         gap=_difference(arm.search_best, summary.mean),
         counts=counts(arm),
         search=total(trial.charged for trial in arm.trials),
-        broken=sum(replicate.broke for replicate in arm.replicates),
+        broken=arm.broken,
     )
 
 

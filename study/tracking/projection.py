@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.pretraining import start_text, starts_elsewhere
+from study.pretraining import start_text
 from study.records import (
     Arm,
     Dimension,
@@ -128,7 +128,7 @@ def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
     own: dict[str, Value] = {
         "stage": "arm",
         "state": _state(done),
-        "starts_from": start_text(arm, trials) if starts_elsewhere(arm) else None,
+        "starts_from": start_text(arm, trials) if arm.starts_elsewhere else None,
         "stopped": next((each.said for each in record.stops if each.arm == arm.name), None),
         "attempts": sum(trial.attempts for trial in trials),
         "best_trial": _best_trial(trials, chosen),

@@ -1,7 +1,6 @@
 """Compiled comparisons of queries with rows of a table against their plain twin, which copies those rows."""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,13 +38,6 @@ FURTHER: list[tuple[str, str, dict[str, object]]] = [
     ("rotate", "ns", {"model.dim": 38}),
 ]
 COMPARISONS = [("complex", {}), ("transe", {"norm": 1}), ("transe", {"norm": 2}), ("rotate", {})]
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def _step(config: TrainingConfig, *, fused: bool) -> list[Tensor]:
@@ -129,7 +121,6 @@ def test_repeated_ids_and_differences_of_zero(
 
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize(("name", "options"), COMPARISONS)
-@pytest.mark.usefixtures("_threads")
 def test_values_do_not_depend_on_the_number_of_threads(name: str, options: dict[str, Any], threads: int) -> None:
     ids = torch.randint(9, (50, 31), generator=torch.Generator().manual_seed(1))
     query, table, of_scores = _inputs(ids, entities=10, dim=70)

@@ -32,10 +32,7 @@ def test_an_epoch_is_its_batches_and_its_share_of_a_validation(monkeypatch: pyte
     monkeypatch.setattr(pace.time, "process_time" if threads == 1 else "perf_counter", lambda: float(next(ticks)))
     config = graphs.config({"training.batch_size": 50, "validation.every": 4})
     torch.set_num_threads(threads)
-    try:
-        [found] = paces([config], GRAPH, seconds=10.5)
-    finally:
-        torch.set_num_threads(1)
+    [found] = paces([config], GRAPH, seconds=10.5)
     assert found.validation == pytest.approx(1.0)  # it looked before and after, and ranked all queries
     assert found.batches == 13  # it looked from the fourth on and where an epoch ended, until 11 was not below 10.5
     assert found.epoch == pytest.approx(5 * 12 / 13 + 1 / 4)  # 209 triples in batches of 50

@@ -20,7 +20,6 @@ from study.plan import plan_lines
 from study.pretraining import generations
 from study.records import (
     WORKERS_LOST,
-    Arm,
     Assignment,
     Cost,
     FailureClass,
@@ -34,7 +33,7 @@ from study.space import compose_all
 from study.status import status_lines
 from study.timeline import timeline
 from study.trial import same_starts
-from tests.study import toy_study
+from tests.study import records_factory, toy_study
 from tests.study.front_door import Home
 from tests.study.toy_study import FILE, NS, SCE, Toy
 
@@ -312,16 +311,9 @@ def test_real_trainings_start_from_the_tables_that_they_name(tmp_path: Path) -> 
 def test_a_file_that_is_another_now_is_refused(tmp_path: Path) -> None:
     start = tmp_path / "best.pt"
     start.write_bytes(b"tables")
-    arm = Arm(
-        name="complex.file",
-        dataset="synthetic",
-        model="complex",
-        loss="sce",
-        training_type="one_vs_all",
-        objective="p_d",
-        checkpoint=str(start),
-        checkpoint_sha256=hashlib.sha256(b"tables").hexdigest(),
-    )
+    sha256 = hashlib.sha256(b"tables").hexdigest()
+    declared = records_factory.arm("complex", "sce")
+    arm = replace(declared, name="complex.file", checkpoint=str(start), checkpoint_sha256=sha256)
     same_starts([arm, replace(arm, checkpoint_sha256="")])
     start.write_bytes(b"others")
     with pytest.raises(UserError, match=r"^arm complex\.file: pretrain\.checkpoint: .*best\.pt must be the file that"):
