@@ -4,6 +4,11 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# Modules are compiled when one is first imported, and kept, whatever the caller's environment says: the tests start
+# hundreds of programs, and few of the files that are installed are ever imported.
+export PYTHONDONTWRITEBYTECODE :=
+PIP := -m pip install --quiet --no-compile -c constraints.txt
+
 VENV := .venv
 PEER := .venv-peer
 BIN := $(VENV)/bin
@@ -39,8 +44,9 @@ setup: $(VENV)/.stamp
 # torch first: what is installed satisfies the packages that want it, so none of them chooses another build.
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	python=$$(bash .ci/find-python $(PYTHON)); [ "$$python" = $(BIN)/python ] || "$$python" -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet $(TORCH_ARGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python $(PIP) pip
+	$(BIN)/python $(PIP) $(TORCH_ARGS) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python $(PIP) -e '.[dev]'
 	$(BIN)/python -m pip check
 	touch $@
 
@@ -81,8 +87,9 @@ bench: setup $(PEER)/.stamp
 
 $(PEER)/.stamp: tests/peer/requirements.txt constraints.txt
 	python=$$(bash .ci/find-python python3.11 python3.12 python3.13 python3); "$$python" -m venv --clear $(PEER)
-	$(PEER)/bin/python -m pip install --quiet $(TORCH_ARGS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(PEER)/bin/python -m pip install --quiet -c constraints.txt -r tests/peer/requirements.txt
+	$(PEER)/bin/python $(PIP) pip
+	$(PEER)/bin/python $(PIP) $(TORCH_ARGS) "$$(grep '^torch==' constraints.txt)"
+	$(PEER)/bin/python $(PIP) -r tests/peer/requirements.txt
 	touch $@
 
 format: setup

@@ -85,10 +85,12 @@ def train(
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
     try:
         with held(directory):
+            curve = list(read_curve(directory / LAST)) if (directory / LAST).is_file() else []
             for validation in _fit(training_config, dataset, directory=directory, device=device):
                 click.echo(head + _line(validation))
                 head = ""
-                _write_curve(directory / "curve.csv", read_curve(directory / LAST))
+                curve += [] if validation.replayed else [validation]
+                _write_curve(directory / "curve.csv", curve)
     except BlockingIOError:
         raise click.UsageError(f"--directory: must be free, another training writes to {directory}") from None
     except KeyboardInterrupt:

@@ -37,7 +37,7 @@ def declared(folder: Path) -> tuple[str, ...] | None:
     if not path.is_file():
         return None
     try:
-        return checked(path.read_text(encoding="utf-8").split(), where=str(path))
+        return checked(path.read_text(encoding="utf-8-sig").split(), where=str(path))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: must be UTF-8 text, got {error.reason}") from None
 

@@ -104,6 +104,7 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "training.batch_size", ">= 1", self.batch_size)
+        require(self.batch_size < 2**31, "training.batch_size", "< 2^31", self.batch_size)
         require(self.max_epochs >= 1, "training.max_epochs", ">= 1", self.max_epochs)
         require(self.max_epochs < 2**31, "training.max_epochs", "< 2^31", self.max_epochs)
         for name in ("sub_batch_size", "stop_epoch"):

@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -33,14 +33,14 @@ from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
-from kge.options import options
-from kge.switches import MATTERS, REGULARIZER_WEIGHTS
+from kge.options import defaults, options
+from kge.switches import MATTERS, OPTIONS_MATTER, REGULARIZER_WEIGHTS, TOGETHER
 
 Location = tuple[str | int, ...]
 Where = Callable[[Location], str]
 T = TypeVar("T")
 
-_adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(maxsize=256)(TypeAdapter)
+_LARGEST = 2**31  # no count of anything is as large
 
 _SHOWN = 15  # known names in an error
 _USUAL = TrainingConfig(dataset="", model=ModelConfig(name=""), loss=LossConfig(name=""))
@@ -177,12 +177,18 @@ def parse_config(mapping: Mapping[str, Any], where: Where | None = None) -> Trai
 def refuse_idle(mapping: Mapping[str, Any], config: TrainingConfig, where: Where) -> None:
     """ConfigError for a key of a file that means nothing beside the other values, unless it is the key's default."""
     actual, usual = flatten(to_mapping(config)), flatten(dataclasses.asdict(_USUAL))
+    usual |= {f"loss.{name}": value for name, value in defaults(LOSSES[config.loss.name]).items()}
     actual["training.type"] = training_type(config)
     given = flatten(mapping)
-    for path, (switch, values) in MATTERS.items():
+    for path, (switch, values) in {**MATTERS, **OPTIONS_MATTER}.items():
         if path in given and given[path] != usual[path] and actual[switch] not in values:
             must = f"must be left out, or {switch} must be {' or '.join(map(str, values))}"
             raise ConfigError(f"{where(tuple(path.split('.')))}: {must}: with {actual[switch]} it means nothing")
+    for pair in TOGETHER:
+        for path, other in (pair, pair[::-1]):
+            if actual[path] != usual[path] and actual[other] == usual[other]:
+                must = f"must have {other} beside it: alone it means nothing"
+                raise ConfigError(f"{where(tuple(path.split('.')))}: {must}")
     weights = REGULARIZER_WEIGHTS[config.regularizer.name]
     if weights and not any(path in given for path in weights):
         must = f"must have {' or '.join(weights)} beside it, or it is no penalty"
@@ -244,7 +250,10 @@ def _fold(
 def _option(parameter: inspect.Parameter, given: Mapping[str, Any], loc: Location, where: Where) -> object:
     """One option, checked against its annotation, or its default."""
     if parameter.name in given:
-        return _validate(parameter.annotation, given[parameter.name], lambda inner: where(loc + inner))
+        value = _validate(parameter.annotation, given[parameter.name], lambda inner: where(loc + inner))
+        if isinstance(value, int) and abs(value) >= _LARGEST:
+            raise ConfigError(f"{where(loc)}: must be < 2^31, got {value}")
+        return value
     if parameter.default is inspect.Parameter.empty:
         raise ConfigError(f"{where(loc)}: must be given")
     return parameter.default
@@ -271,6 +280,12 @@ def _construct(config: TrainingConfig, where: Where) -> None:
         MODELS[model.name](spec, **model.options)
     with _located(where, TrainingConfig):
         check_combination(config)
+
+
+@lru_cache(maxsize=256)
+def _adapter(type_: Any) -> Any:
+    """A TypeAdapter; a record brings its own rules, an option has none of its own."""
+    return TypeAdapter(type_, config=None if dataclasses.is_dataclass(type_) else ConfigDict(allow_inf_nan=False))
 
 
 def _validate(type_: Any, data: object, where: Where) -> Any:

@@ -25,6 +25,12 @@ MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "negatives.tail": ("training.type", ("negative_sampling",)),
     "negatives.filtered": ("training.type", ("negative_sampling",)),
 }
+# The same for options of losses, which arms hold and studies never tune.
+OPTIONS_MATTER: Mapping[str, tuple[str, tuple[Value, ...]]] = {
+    "loss.alpha": ("loss.subsampling", ("base", "freq", "uniq")),
+}
+# Two keys that mean something together alone.
+TOGETHER: tuple[tuple[str, str], ...] = (("early_stopping.floor_epoch", "early_stopping.floor_mrr"),)
 # The penalty -> its weights, which are 0 unless they are given.
 REGULARIZER_WEIGHTS: Mapping[str, tuple[str, ...]] = {
     "none": (),

@@ -394,6 +394,7 @@ def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
     address = without_password(server) if is_server else f"http://{HOST}:{port}"
     click.echo(f'{address}: under "Model training", experiment {name}')
     if not is_server:
+        click.echo("MLflow takes up to a minute before that page answers; Ctrl-C ends it")
         serve(where.home, port=port)
 
 

@@ -393,4 +393,4 @@ def _objective(file: StudyFile, loss: _Part, training_type: str) -> str:
         chosen = class_(**{name: value for name, value in fixed.items() if name in options(class_)})
     except (ConfigError, TypeError):
         return class_.objective  # a value that the loss refuses is refused with its line when the space is composed
-    return chosen.objective_with(training_type)
+    return chosen.objective_with(training_type, filtered=file.fixed.get("negatives.filtered") is True)

@@ -260,16 +260,16 @@ def _check_objective(space: Space, config: Mapping[str, Any]) -> None:
     """An option that changes what a loss aims at is an arm's, or the study's: tuned, it would mix two questions."""
     arm = space.arm
     class_ = LOSSES[arm.loss]
-    chosen = {name: config["loss"][name] for name in options(class_)}
+    usual = {**defaults(class_), "filtered": False}
+    chosen = {**{name: config["loss"][name] for name in options(class_)}, "filtered": config["negatives"]["filtered"]}
 
-    def aim(choice: Mapping[str, Any]) -> str:
-        return class_(**choice).objective_with(arm.training_type)
+    def aim(*, filtered: bool, **choice: Any) -> str:
+        return class_(**choice).objective_with(arm.training_type, filtered=filtered)
 
-    objective = aim(chosen)
+    objective = aim(**chosen)
     if objective != arm.objective:
-        usual = defaults(class_)
-        deciding = (name for name in chosen if aim({**chosen, name: usual[name]}) != objective)
-        path = f"loss.{next(deciding, 'name')}"
+        deciding = next((name for name in chosen if aim(**{**chosen, name: usual[name]}) != objective), "name")
+        path = "negatives.filtered" if deciding == "filtered" else f"loss.{deciding}"
         must = f"must not change what the loss aims at ({arm.objective}): hold it in an arm, or under `fixed`"
         raise ConfigError(f"{space.origins.get(path, path)}: {must}, got {objective}")
 

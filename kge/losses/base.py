@@ -16,6 +16,7 @@ with the same objective may be compared; others answer different questions.
     odds             p(y|x) / (1 - p(y|x)), normalised                       bce and ns over all entities
     smoothed odds    the odds, flattened                                     sans and smoothed bce over all entities
     answers          the same for all seen answers, the same for all others  bce over the rows of k_vs_all
+    unbounded        none: known answers rise without end                    sampling losses, known answers filtered
     order            none: answers above the others by a margin              margin_ranking
 """
 
@@ -39,6 +40,7 @@ Objective = Literal[
     "odds",
     "smoothed odds",
     "answers",
+    "unbounded",
     "order",
 ]
 Noise = Literal["uniform", "weighted", "sampled"]
@@ -63,8 +65,10 @@ class AbstractLoss(ABC):
     objective: Objective
     objectives: Mapping[str, Objective] = MappingProxyType({})  # of the training types where it is another one
 
-    def objective_with(self, training_type: str) -> Objective:
-        """The objective distribution with the rows of a training type."""
+    def objective_with(self, training_type: str, *, filtered: bool = False) -> Objective:
+        """The objective distribution with the rows of a training type, and with `negatives.filtered`."""
+        if filtered and training_type == "negative_sampling" and self.objective != "order":
+            return "unbounded"
         return self.objectives.get(training_type, self.objective)
 
 

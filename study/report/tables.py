@@ -113,6 +113,11 @@ OBJECTIVES = {
         "These losses ask of each entity whether it is an answer of the query, and not how often.",
         "Theory supports comparing these arms with one another.",
     ),
+    "unbounded": (
+        "no optimum",
+        "Known answers were no negatives, so their scores rise without end.",
+        "Theory names no optimum of these losses, so it supports no comparison of them.",
+    ),
     "order": (
         "order alone",
         "These losses ask for a margin between answers and other entities; their optimum is no distribution.",

@@ -36,6 +36,10 @@ def support(first: Arm, second: Arm) -> Support:
             sentence=f"not supported: {first.loss} aims at {aims[0]}, {second.loss} at {aims[1]}, so the difference is"
             " one of objective as much as of anything else",
         )
+    if first.objective == "unbounded" and first.loss != second.loss:
+        return Support(
+            supported=False, sentence="not supported: with known answers left out neither loss has an optimum"
+        )
     limit = _LIMITS.get(first.objective)
     if first.loss == second.loss:
         what = f"both arms have the loss {first.loss}"

@@ -202,6 +202,16 @@ def test_options_and_rows_decide_the_objective_too() -> None:
     assert by_query == {"bce": "answers", "sce": "p_d", "sce_ls": "smoothed"}
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_known_answers_that_are_no_negatives_leave_no_optimum(name: str) -> None:
+    loss = LOSSES[name]()
+    types = loss.training_types
+    found = {each: loss.objective_with(each, filtered=True) for each in types}
+    without = {each: loss.objective_with(each) for each in types}
+    sampled = {"negative_sampling": "order" if loss.objective == "order" else "unbounded"}
+    assert found == {**without, **{each: sampled[each] for each in types if each in sampled}}
+
+
 @pytest.mark.parametrize(("name", "options"), _cases(SAMPLING))
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sampling_rows_and_gradients_follow_the_formula(name: str, options: Options, weighted: bool) -> None:

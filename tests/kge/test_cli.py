@@ -184,6 +184,32 @@ REFUSED = [
         r".*model\.init\.std: must be left out, or model\.init\.name must be normal: .*",
     ),
     (
+        ["train", "small.yaml", "--set", "loss={name: ns, alpha: 0.9}"],
+        r".*loss\.alpha: must be left out, or loss\.subsampling must be base or freq or uniq: with none .*",
+    ),
+    *(
+        (
+            ["train", "small.yaml", "--set", f"early_stopping.{given}"],
+            rf"--set early_stopping\.{name}: must have early_stopping\.{other} beside it: alone it means nothing",
+        )
+        for given, name, other in (
+            ("floor_mrr=0.9", "floor_mrr", "floor_epoch"),
+            ("floor_epoch=1", "floor_epoch", "floor_mrr"),
+        )
+    ),
+    (
+        ["train", "small.yaml", "--set", "loss={name: margin_ranking, margin: .nan}"],
+        r".*loss\.margin: must be a finite number, got NaN",
+    ),
+    (
+        ["train", "small.yaml", "--set", f"training.batch_size={2**70}"],
+        rf"--set training\.batch_size: must be < 2\^31, got {2**70}",
+    ),
+    (
+        ["train", "small.yaml", "--set", f"model={{name: tucker, relation_dim: {2**70}}}"],
+        rf".*model\.relation_dim: must be < 2\^31, got {2**70}",
+    ),
+    (
         ["train", "small.yaml", "--set", "regularizer.name=lp"],
         r".*regularizer\.name: lp must have regularizer\.entity_weight or regularizer\.relation_weight beside it.*",
     ),

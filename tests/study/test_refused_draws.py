@@ -98,6 +98,10 @@ def test_the_integer_after_the_lowest_is_tried_beforehand() -> None:
             r"spaces\.loss\.subsampling: must not change what the loss aims at \(p_d\): .*, got subsampled",
         ),
         (
+            "negatives.filtered: {choices: [true, false]}",
+            r"spaces\.negatives\.filtered: must not change what the loss aims at \(p_d\): .*, got unbounded",
+        ),
+        (
             "optimizer.max_norm: {float: [0.1, 0.2], step: .nan}",
             r"spaces\.optimizer\.max_norm: step must be a float number > 0",
         ),
