@@ -41,8 +41,9 @@ from benchmarks.stock import Ran, StockDriver, stock_run, stock_searcher
 from kge.files import write_atomically
 from study.database import sqlite_url
 from study.environment import environment
+from study.nodes import Slots
 from study.records import Outcome, TrialState
-from study.runner import Cluster, Slots
+from study.runner import Cluster
 from study.search import SearchWork
 from study.store import Store
 from study.work import Stop

@@ -15,8 +15,8 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.finished_trials import STUDY, Case, Finished
 from study.arms import distributions
+from study.nodes import Slots
 from study.records import Assignment, Measurement
-from study.runner import Slots
 from study.space import Space
 from study.trial import run_attempt
 

@@ -1,4 +1,4 @@
-"""Knowledge graph embedding: models, losses, training and filtered ranking. Torch and numpy only."""
+"""Knowledge graph embedding: models, losses, training and filtered ranking. No orchestrator."""
 
 import os
 

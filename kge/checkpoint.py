@@ -94,6 +94,12 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     return content
 
 
+def weights(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the model, of `best.pt` or `last.pt`."""
+    state: dict[str, Any] = content["model"] if "model" in content else content["training"]["model"]
+    return state
+
+
 def is_damaged(path: Path) -> bool:
     """True for a file that cannot be read as a checkpoint of any kind: half of one, or with flipped bits."""
     try:

@@ -15,7 +15,11 @@ Value = int | float | str | bool | None
 _Record = TypeVar("_Record")
 TrainingType = Literal["negative_sampling", "one_vs_all", "k_vs_all"]
 
-_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+
+class Section:
+    """A record that is read from a file: no unknown keys, no inf, no nan."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def require(condition: bool, path: str, must: str, came: object) -> None:
@@ -25,10 +29,9 @@ def require(condition: bool, path: str, must: str, came: object) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitConfig:
+class InitConfig(Section):
     """How tables start: xavier_normal, xavier_uniform (gain 1), normal(0, std), uniform(low, high)."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: Literal["xavier_normal", "xavier_uniform", "normal", "uniform"] = "xavier_normal"
     std: float = 0.1
     low: float = -0.1
@@ -40,10 +43,9 @@ class InitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DropoutConfig:
+class DropoutConfig(Section):
     """Probability that a coordinate is zeroed: of entity vectors (candidates too), relation vectors, queries."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     entity: float = 0.0
     relation: float = 0.0
     query: float = 0.0
@@ -55,10 +57,9 @@ class DropoutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Section):
     """Which model, its size (`dim` real numbers per entity) and the options that only it has."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: str
     dim: int = 128
     reciprocal: bool = False
@@ -72,16 +73,15 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Section):
     """Which loss and the options that only it has."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: str
     options: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
+class BatchConfig(Section):
     """Rows of a step. `type` None takes the loss's own; `sub_batch_size` bounds memory, never the value.
 
     `batch_size` counts triples, or the distinct queries of k_vs_all. There a query counts as often as it has
@@ -92,7 +92,6 @@ class BatchConfig:
     once; it is a matter of speed alone (kge.captured).
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     type: TrainingType | None = None
     batch_size: int = 512
     sub_batch_size: int | None = None
@@ -118,10 +117,9 @@ class BatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NegativesConfig:
+class NegativesConfig(Section):
     """Negatives drawn per positive and side; None copies the other side. `filtered` drops known answers."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     head: int | None = None
     tail: int | None = 32
     filtered: bool = False
@@ -143,7 +141,7 @@ class NegativesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Section):
     """Dense optimizer over all parameters.
 
     The entity and the relation table learn at lr x `entity_factor` and lr x `relation_factor`, all else at lr.
@@ -151,7 +149,6 @@ class OptimizerConfig:
     `max_norm` clips the norm of the whole gradient.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: Literal["adagrad", "adam", "adamw", "sgd"] = "adagrad"
     lr: float = 0.1
     entity_factor: float = 1.0
@@ -169,7 +166,7 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(Section):
     """How the learning rate moves: up over `warmup` epochs, step by step, and then as `name` says.
 
     plateau  times `factor` when more than `patience` validations in a row bring no relative gain `threshold`
@@ -178,7 +175,6 @@ class ScheduleConfig:
     Over the last `cooldown` epochs before training.max_epochs it falls in a line to 0, from wherever it is.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: Literal["none", "plateau", "cosine"] = "plateau"
     factor: float = 0.95
     patience: int = 5
@@ -205,7 +201,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegularizerConfig:
+class RegularizerConfig(Section):
     """The penalty (kge.regularizers), added once per batch.
 
     lp    over the occurrences in the batch (`weighted`) or over the whole tables, with a weight for each table
@@ -214,7 +210,6 @@ class RegularizerConfig:
           entities': 0.5 counts all four alike, 0.25 is the paper's weighted form
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: Literal["none", "lp", "n3", "dura"] = "none"
     p: Literal[1, 2, 3] = 2
     weighted: bool = False
@@ -230,10 +225,9 @@ class RegularizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuxiliaryConfig:
+class AuxiliaryConfig(Section):
     """A second task: `relation_weight` times the cross-entropy of a triple's relation given its head and tail."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     relation_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -241,18 +235,16 @@ class AuxiliaryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
+class PretrainConfig(Section):
     """Where the entity and relation tables start: from those of another training's `checkpoint`, or from `init`."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     checkpoint: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class EarlyStoppingConfig:
+class EarlyStoppingConfig(Section):
     """Stop after `patience` validations without a new best, or below `floor_mrr` once `floor_epoch` is reached."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     patience: int | None = 10
     floor_epoch: int | None = None
     floor_mrr: float = 0.0
@@ -262,10 +254,9 @@ class EarlyStoppingConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
+class ValidationConfig(Section):
     """Validate after every `every` epochs and after the last; queries are ranked in blocks of `block_size`."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     every: int = 5
     block_size: int = 256
 
@@ -275,10 +266,9 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Section):
     """One training, whole: data set, model, loss and how they meet."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     dataset: str
     seed: int = 0
     model: ModelConfig

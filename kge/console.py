@@ -11,13 +11,15 @@ import click
 
 from kge.errors import first_line
 
+INTERRUPTED = 130  # as of a shell: 128 and the number of SIGINT
+
 
 def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tuple[type[Exception], ...]) -> NoReturn:
     """Run a command line and leave the process with the right code."""
     try:
         code = command.main(standalone_mode=False)
     except click.exceptions.Abort:
-        _fail("interrupted", 130)
+        _fail("interrupted", INTERRUPTED)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -36,7 +38,7 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"error: {message}" if code != 130 else message, err=True)
+    click.echo(f"error: {message}" if code != INTERRUPTED else message, err=True)
     sys.exit(code)
 
 

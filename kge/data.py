@@ -45,6 +45,10 @@ class Side(StrEnum):
         """Ids of the entity that is asked for."""
         return triples[:, 2 if self is Side.TAIL else 0]
 
+    def queries(self, triples: Triples, num_relations: int) -> Int[Tensor, " N"]:
+        """One number per query: anchor * R + relation."""
+        return self.anchors(triples) * num_relations + triples[:, 1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

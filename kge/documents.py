@@ -345,13 +345,13 @@ def _must(problem: ErrorDetails) -> str:
 def _keys_at(type_: Any, loc: Location) -> list[str]:
     """The keys of the record that stands at a location of a type."""
     for part in loc:
-        type_ = _record_in(type_, loc)
+        type_ = _record_in(type_)
         type_ = _field_types(type_).get(str(part)) if dataclasses.is_dataclass(type_) else type_
-    type_ = _record_in(type_, loc)
+    type_ = _record_in(type_)
     return list(_field_types(type_)) if dataclasses.is_dataclass(type_) else []
 
 
-def _record_in(type_: Any, loc: Location) -> Any:
+def _record_in(type_: Any) -> Any:
     """The record inside `Record | None`, `tuple[Record, ...]`, `Mapping[str, Record]` and their likes."""
     while not dataclasses.is_dataclass(type_) and (inner := typing.get_args(type_)):
         type_ = next((each for each in inner if dataclasses.is_dataclass(each)), inner[-1 if len(inner) > 1 else 0])

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 
 from kge.data import Side, Triples
 from kge.errors import DivergenceError
-from kge.filters import FilterIndex
+from kge.filters import FilterIndex, spans
 from kge.models.base import AbstractModel, Candidates, Ids, Scores
 from kge.native import can_run, over_rows
 from kge.precision import products
@@ -26,8 +26,9 @@ from kge.ranks import Ranks, from_counts
 Known = tuple[Int[Tensor, " A"], Int[Tensor, " A"]]  # position of the query, known answer
 Counts = Int[Tensor, "3 P"]  # entities that beat the true answer, others that tie with it, all
 
-_SCORED = 64 * 2**20  # scores held at once: with millions of entities a block has few queries
-_FRESH = 7 * 2**20  # the same on the CPU: glibc maps and unmaps blocks above 32 MB each time, which takes as long again
+# Scores held at once: with millions of entities a block has few queries. On the CPU glibc maps and unmaps blocks above
+# 32 MB each time, which takes as long again.
+SCORED = {"cpu": 7 * 2**20, "cuda": 64 * 2**20}
 _COMPARED = 16 * 2**20  # scores compared at once with true scores
 
 
@@ -70,13 +71,12 @@ def float32_scores(
 def _rank_side(
     model: AbstractModel, triples: Triples, filters: Sequence[FilterIndex], side: Side, block_size: int
 ) -> list[Ranks]:
-    anchors, relations, answers = side.anchors(triples), triples[:, 1], side.answers(triples)
-    keys, query_of = torch.unique(anchors * model.num_relations + relations, return_inverse=True)
+    answers = side.answers(triples)
+    keys, query_of = torch.unique(side.queries(triples, model.num_relations), return_inverse=True)
     order = torch.argsort(query_of, stable=True)
     counts = answers.new_empty(len(filters), 3, len(answers))
     ends = torch.bincount(query_of, minlength=len(keys)).cumsum(0).tolist()
-    held = min(_SCORED, _FRESH) if triples.device.type == "cpu" else _SCORED
-    size = min(block_size, max(1, held // model.num_entities))
+    size = min(block_size, max(1, SCORED[triples.device.type] // model.num_entities))
     for first in range(0, len(keys), size):
         last = min(first + size, len(keys))
         pairs = order[(ends[first - 1] if first else 0) : ends[last - 1]]
@@ -135,10 +135,8 @@ def _known_of_pairs(row: Int[Tensor, " P"], known: Known, num_rows: int) -> tupl
     known_row, known_answer = known
     counts = torch.bincount(known_row, minlength=num_rows)
     starts = counts.cumsum(0) - counts
-    lengths = counts[row]
-    pair = torch.repeat_interleave(torch.arange(len(row), device=row.device), lengths)
-    within = torch.arange(len(pair), device=row.device) - torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-    return pair, known_answer[starts[row][pair] + within]
+    pair, position = spans(starts[row], counts[row])
+    return pair, known_answer[position]
 
 
 def _parts(length: int, step: int) -> Iterator[slice]:

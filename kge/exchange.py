@@ -39,7 +39,7 @@ def export_model(path: Path, dataset: Dataset, folder: Path) -> None:
     """Write the model of a checkpoint as a folder, which must be new or empty; whole or not at all."""
     content = checkpoint.load(path)
     checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
-    state = content["model"] if "model" in content else content["training"]["model"]
+    state = checkpoint.weights(content)
     with _new_folder(folder) as beside:
         tensors = {name: each.contiguous() for name, each in state.items()}
         write_atomically(beside / TENSORS, _safetensors().torch.save(tensors, metadata={"format": "pt"}))

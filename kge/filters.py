@@ -18,14 +18,20 @@ Ids = Int[Tensor, " Q"]
 Pairs = tuple[Int[Tensor, " P"], Int[Tensor, " P"]]
 
 
+def spans(starts: Ids, lengths: Ids) -> Pairs:
+    """Row and position of everything in Q spans: `lengths[q]` positions from `starts[q]` on."""
+    row = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+    first = starts - (lengths.cumsum(0) - lengths)
+    return row, torch.arange(len(row), device=row.device) + first[row]
+
+
 class _SideIndex:
     """CSR: sorted distinct query keys, and the sorted distinct answers of each."""
 
     def __init__(self, triples: Triples, side: Side, num_entities: int, num_relations: int) -> None:
         self._relations = num_relations
         self._entities = num_entities
-        queries = side.anchors(triples) * num_relations + triples[:, 1]
-        packed = torch.unique(queries * num_entities + side.answers(triples))
+        packed = torch.unique(side.queries(triples, num_relations) * num_entities + side.answers(triples))
         self._packed = packed
         self._answers = packed % num_entities
         self._keys, counts = torch.unique_consecutive(packed // num_entities, return_counts=True)
@@ -36,10 +42,8 @@ class _SideIndex:
         slots = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
         starts = self._offsets[slots]
         lengths = (self._offsets[slots + 1] - starts) * (self._keys[slots] == keys)
-        rows = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), lengths)
-        firsts = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
-        within = torch.arange(len(rows), device=keys.device) - firsts
-        return rows, self._answers[starts[rows] + within]
+        rows, positions = spans(starts, lengths)
+        return rows, self._answers[positions]
 
     def contains(self, anchors: Ids, relations: Ids, candidates: Int[Tensor, "Q K"]) -> Bool[Tensor, "Q K"]:
         packed = (anchors * self._relations + relations)[:, None] * self._entities + candidates

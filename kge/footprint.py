@@ -42,11 +42,13 @@ from kge.batches import has_kernel
 from kge.building import build_model, training_type
 from kge.config import OptimizerConfig, TrainingConfig, restore
 from kge.data import Dataset, Side
+from kge.evaluation import SCORED
+from kge.kernels import FEWEST, PART
 from kge.losses import LOSSES
 from kge.memory import halved
 from kge.models.base import AbstractBilinear, AbstractModel
 from kge.models.matrices import AbstractMatrixModel
-from kge.models.rotate import RotatE
+from kge.models.rotate import DIFFERENCES, RotatE
 from kge.native import can_run
 from kge.precision import has_bfloat16
 
@@ -54,10 +56,7 @@ _Bytes = int | float
 
 _FLOAT = 4
 _BLOCKS = {"ns": 7.25, "sans": 9.25}  # c of inner products; every other loss has 3, and a distance one more
-_PACKED = 3  # copies that oneDNN makes of ...
-_PART = 4 * 2**20  # ... so many scores at a time
-_DIFFERENCES = 16 * 2**20  # numbers of RotatE at a time where no loop is compiled
-_SCORED = {"cpu": 7 * 2**20, "cuda": 64 * 2**20}  # scores that a validation holds at once (kge.evaluation)
+_PACKED = 3  # copies that oneDNN makes of the scores of a part
 _CUDA = 0.9  # share of a device's memory that tensors may fill: the rest is the driver's, and lost between them
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -237,7 +236,7 @@ class _Case:
 
     def validation(self) -> _Bytes:
         """Blocks of a validation."""
-        scored = max(1, _SCORED[self._device] // self._entities)
+        scored = max(1, SCORED[self._device] // self._entities)
         queries = min(self._config.validation.block_size, scored, self._valid)
         return 3 * _FLOAT * queries * self._entities + self._differences(3)
 
@@ -254,10 +253,10 @@ class _Case:
         """Scores that oneDNN makes at a time."""
         if not self._compiled or self._bytes != _FLOAT:
             return 0
-        return min(rows, max(_PART // self._entities, 32)) * self._entities
+        return min(rows, max(PART // self._entities, FEWEST)) * self._entities
 
     def _differences(self, copies: int) -> _Bytes:
-        return copies * _FLOAT * _DIFFERENCES if self._in_blocks else 0
+        return copies * _FLOAT * DIFFERENCES if self._in_blocks else 0
 
     @property
     def _in_blocks(self) -> bool:

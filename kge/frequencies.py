@@ -22,7 +22,7 @@ class Frequencies:
         self._query: dict[Side, Tensor] = {}
         for side in Side:
             self._answer[side] = torch.bincount(side.answers(train), minlength=dataset.num_entities)
-            keys = side.anchors(train) * dataset.num_relations + train[:, 1]
+            keys = side.queries(train, dataset.num_relations)
             _, inverse, counts = torch.unique(keys, return_inverse=True, return_counts=True)
             self._query[side] = counts[inverse]
 

@@ -11,8 +11,9 @@ Softmax cross-entropy of inner products, over all entities, and its gradients in
 
 With several answers y and shares of them, which sum to 1, whatever has a y above is the sum over y of share x it.
 
-Only one B x E block is ever held: true answers and smoothing touch it in closed form, never densely. In
-bfloat16 the three matrix products and the block are bfloat16; parameters, gradients and sums stay float32.
+One B x E block is held, and one for the smaller last batch: true answers and smoothing touch it in closed form,
+never densely. In bfloat16 the three matrix products and the block are bfloat16; parameters, gradients and sums stay
+float32.
 
 Products of float32 matrices go to oneDNN on the CPU: torch.mm goes to MKL, which needs two to three times as long on
 AMD's processors for these shapes. `torch.backends.mkldnn.enabled = False` turns that off.
@@ -27,8 +28,8 @@ from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
 _TINY = 1e-37  # the smallest probability whose logarithm the loss reports
-_FRESH = 4 * 2**20  # scores in a block that is not kept: 16 MB, see _block
-_FEWEST = 32  # rows of such a block: each reads all candidates
+PART = 4 * 2**20  # scores in a block that is not kept: 16 MB, see _block
+FEWEST = 32  # rows of such a block: each reads all candidates
 
 
 def inner_products(query: Float[Tensor, "B D"], candidates: Float[Tensor, "E D"]) -> Float[Tensor, "B E"]:
@@ -127,7 +128,7 @@ def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:
     block = _block(len(query), len(candidates), query.dtype, query.device)
     if not _takes_onednn(query):  # which fills no block that it is given
         return torch.softmax(torch.mm(query, candidates.T, out=block), dim=1, out=block)
-    rows = max(_FEWEST, _FRESH // len(candidates))
+    rows = max(FEWEST, PART // len(candidates))
     for part, into in zip(query.split(rows), block.split(rows), strict=True):
         torch.softmax(_product(part, candidates), dim=1, out=into)
     return block

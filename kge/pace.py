@@ -75,7 +75,7 @@ def _validation(model: AbstractModel, dataset: Dataset, known: FilterIndex, bloc
 
 def _queries(triples: Triples, dataset: Dataset) -> int:
     """Distinct queries of both sides: each is scored once."""
-    return sum(len(torch.unique(side.anchors(triples) * dataset.num_relations + triples[:, 1])) for side in Side)
+    return sum(len(torch.unique(side.queries(triples, dataset.num_relations))) for side in Side)
 
 
 def clock_of(device: str) -> Callable[[], float]:

@@ -23,7 +23,7 @@ def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> None:
     """Copy both tables of a best or last checkpoint into the model; CheckpointError when they do not fit."""
     content = checkpoint.load(path)
     checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
-    saved = content["model"] if "model" in content else content["training"]["model"]
+    saved = checkpoint.weights(content)
     for name in _TABLES:
         mine = getattr(model, name)
         if saved[name].shape != mine.shape:

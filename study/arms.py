@@ -22,7 +22,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, create_trial
 
 from study import seeds
-from study.config import SearchConfig
+from study.config import SearchSection
 from study.database import creation, prepare, retried
 from study.records import Cost, Dimension, FailureClass, Outcome, Params, TrialRecord, TrialState, Value
 from study.space import Space
@@ -57,7 +57,7 @@ class Search:
     """How the trials of a study are chosen."""
 
     seed: int  # of the study
-    config: SearchConfig
+    config: SearchSection
     spaces: Mapping[str, Space]  # by arm
 
 

@@ -6,16 +6,18 @@ for the trial's own doing. An attempt that ran out of memory, or that Ray killed
 repeated with half the rows at a time (kge.memory), until there is one row. An attempt that ended with its
 driver, or with all others, counts for nothing.
 
-A broken trial is charged what its last attempt used after its last measurement, and at least one epoch and
-the longest time that an attempt of it held its device, which begins with its worker: to wait for a node is
-not charged. An attempt that is repeated is charged no epochs beyond what was
-measured, since they are trained again, but its device-seconds where the trial itself ran out of memory.
+A broken trial is charged what its last attempt used after its last measurement. One that would be charged no
+epoch is charged one, and one that would be charged no time the longest time that an attempt of it held its
+device, which begins with its worker: to wait for a node is not charged. An attempt that is repeated is charged no
+epochs beyond what was measured, since they are trained again, but its device-seconds where the trial itself ran
+out of memory.
 """
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from kge.config import TrainingConfig
@@ -32,7 +34,15 @@ _BRIEFEST = 1e-3  # device-seconds of an attempt that was over at once
 Key = tuple[str, int]  # arm and trial
 
 
-def verdict(attempts: Sequence[AttemptRecord], *, forgiven: int = 0, halvings: int = 0) -> Outcome | None:
+def by_trial(attempts: Iterable[AttemptRecord]) -> defaultdict[Key, list[AttemptRecord]]:
+    """Attempts by arm and trial, in their order."""
+    found = defaultdict[Key, list[AttemptRecord]](list)
+    for attempt in attempts:
+        found[attempt.arm, attempt.trial].append(attempt)
+    return found
+
+
+def ending(attempts: Sequence[AttemptRecord], *, forgiven: int = 0, halvings: int = 0) -> Outcome | None:
     """How a trial ended; None while it has not. The first losses are forgiven where progress followed them."""
     outcomes = _outcomes(attempts)
     for outcome in outcomes:
@@ -100,10 +110,8 @@ class AttemptLog:
     def __init__(self, store: Store, *, study: str, stage: str) -> None:
         self._store = store
         self._study = study
-        self._attempts: dict[Key, list[AttemptRecord]] = defaultdict(list)
-        for attempt in store.attempts(study, stage):
-            self._attempts[attempt.arm, attempt.trial].append(attempt)
         self._stage = stage
+        self._attempts = by_trial(store.attempts(study, stage))
         # A new driver forgives: it may well have been started because the cluster is in order again.
         self._forgiven = {key: len(_losses(attempts)) for key, attempts in self._attempts.items()}
 
@@ -113,17 +121,23 @@ class AttemptLog:
             if attempts[-1].outcome is None:
                 self._close(attempts[-1], INTERRUPTED)
 
-    def begin(self, arm: str, trial: int) -> int:
-        """Open the trial's next attempt and return its number."""
-        attempts = self._attempts[arm, trial]
-        started = AttemptRecord(arm=arm, stage=self._stage, trial=trial, attempt=len(attempts), started=time.time())
-        attempts.append(started)
-        self._store.record_attempt(self._study, started)
-        return started.attempt
+    def issue(self, arm: str, trial: int, *, config: Mapping[str, Any], folder: Path, directory: Path) -> Assignment:
+        """Open the trial's next attempt; it gets half the rows at a time for each time that memory was exhausted."""
+        times = _exhaustions(self._attempts.get((arm, trial), ()))
+        return Assignment(
+            study=self._study,
+            arm=arm,
+            stage=self._stage,
+            trial=trial,
+            attempt=self._begin(arm, trial),
+            config=to_mapping(_smaller(config)[times - 1]) if times else config,
+            folder=str(folder),
+            directory=str(directory),
+        )
 
     def refuse(self, arm: str, trial: int, outcome: Outcome) -> None:
         """Note an attempt that could not even start."""
-        self.begin(arm, trial)
+        self._begin(arm, trial)
         self._close(self._attempts[arm, trial][-1], outcome)
 
     def progress(self, assignment: Assignment) -> None:
@@ -141,16 +155,11 @@ class AttemptLog:
         lost = Outcome(state=TrialState.FAIL, failure=FailureClass.INFRASTRUCTURE, reason=reason, unmeasured=cost)
         self.end(assignment, lost if by_itself else Outcome(state=TrialState.RUNNING, reason=reason))
 
-    def verdict(self, arm: str, trial: int, config: Mapping[str, Any] | None) -> Outcome | None:
+    def ending(self, arm: str, trial: int, config: Mapping[str, Any] | None) -> Outcome | None:
         """How the trial ended; None while it has not. Without its configuration, memory is not tried again."""
         attempts = self._attempts.get((arm, trial), ())
         halvings = len(_smaller(config)) if config is not None and _exhaustions(attempts) else 0
-        return verdict(attempts, forgiven=self._forgiven.get((arm, trial), 0), halvings=halvings)
-
-    def fitted(self, arm: str, trial: int, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The configuration of the next attempt: with half the rows for each time that memory was exhausted."""
-        times = _exhaustions(self._attempts.get((arm, trial), ()))
-        return to_mapping(_smaller(config)[times - 1]) if times else config
+        return ending(attempts, forgiven=self._forgiven.get((arm, trial), 0), halvings=halvings)
 
     def span(self, arm: str, trial: int) -> tuple[float, float | None]:
         """When the trial's first attempt started and its last one ended; a trial without one is about to start."""
@@ -160,6 +169,14 @@ class AttemptLog:
     def unmeasured(self, arm: str, trial: int, *, failed: bool, measured: Cost) -> Cost:
         """What the trial is charged beyond its measurements."""
         return unmeasured(self._attempts.get((arm, trial), ()), failed=failed, measured=measured)
+
+    def _begin(self, arm: str, trial: int) -> int:
+        """The number of the attempt that begins."""
+        attempts = self._attempts[arm, trial]
+        started = AttemptRecord(arm=arm, stage=self._stage, trial=trial, attempt=len(attempts), started=time.time())
+        attempts.append(started)
+        self._store.record_attempt(self._study, started)
+        return started.attempt
 
     def _close(self, attempt: AttemptRecord, outcome: Outcome) -> None:
         fields = vars(attempt) | {"ended": time.time(), "outcome": outcome}

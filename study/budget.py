@@ -37,6 +37,7 @@ from operator import itemgetter
 from study.records import Cost, SpaceCard, TrialRecord
 
 UNITS = ("trials", "epochs", "device_seconds")
+UNIT_NAMES = {"trials": "trials", "epochs": "epochs", "device_seconds": "device-seconds"}
 BEFORE = -1  # the number of what is charged before the first trial
 
 
@@ -245,10 +246,6 @@ class Ledger:
         account = self._accounts[arm]
         return self.spent(arm).device_seconds + len(account.running) * account.interval <= self.limit
 
-    def parity(self) -> dict[str, float]:
-        """Largest over smallest spending of an arm, per unit; 1 is equal."""
-        return {unit: _ratio([amount(self.spent(arm), unit) for arm in self.arms]) for unit in UNITS}
-
     def _keep(self, account: _Account, before: Stake | None, now: Stake) -> None:
         """Keep what an ending trial gives back; let a starting one take it."""
         if self.unit != "epochs":
@@ -275,10 +272,3 @@ class Ledger:
         if not account.interval:
             return self.limit
         return max(stake.cost.device_seconds + account.interval, account.longest)
-
-
-def _ratio(spent: list[float]) -> float:
-    low, high = min(spent), max(spent)
-    if high == 0:
-        return 1.0
-    return high / low if low > 0 else float("inf")

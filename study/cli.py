@@ -19,7 +19,7 @@ from kge.command_options import FiniteRange, writable_file, writable_folder
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.cluster_commands import (
-    CHECKPOINTS,
+    CHECKPOINTS_HELP,
     JOB_SERVER,
     Errand,
     is_job_server,
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from study.revision import Revision
     from study.site import Site
 
-INTERRUPTED = 130
 _SECONDS = 2.0  # of a timing
 
 
@@ -147,7 +146,7 @@ _place = _options(
     ),
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
 )
-_checkpoints = click.option("--checkpoints", metavar="URL", help=CHECKPOINTS)
+_checkpoints = click.option("--checkpoints", metavar="URL", help=CHECKPOINTS_HELP)
 _ADDRESS = "KGE_STUDY_ADDRESS"  # without it a study in a container of a cluster would start one of its own
 _plain = click.option("--plain", is_flag=True, help="Plain lines instead of a live table.")
 _driver = _options(
@@ -442,7 +441,7 @@ def replay(
     from study import replay
     from study.site import site
 
-    verdict = replay.again(
+    found = replay.again(
         site(name, home=home, database=database),
         trial,
         is_replicate=replicate_,
@@ -450,7 +449,7 @@ def replay(
         tolerance=tolerance,
         say=click.echo,
     )
-    return 0 if verdict.holds else 1
+    return 0 if found.holds else 1
 
 
 @contextmanager
@@ -487,7 +486,7 @@ def _ended(finished: bool, name: str, home: Path | None, database: str | None, a
     place = (f" --home {shlex.quote(str(home))}" if home else "") + (" --database ..." if database else "")
     place += "" if address == "local" else f" --address {address}"
     click.echo(f"interrupted: `study resume {name}{place}` continues it", err=True)
-    return INTERRUPTED
+    return console.INTERRUPTED
 
 
 if __name__ == "__main__":

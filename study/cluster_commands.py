@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kge import console
+
 if TYPE_CHECKING:
     from study.cluster import Jobs
 
 JOB_SERVER = "Job server of a Ray cluster, http://HEAD:8265"
-CHECKPOINTS = "Keep checkpoints there, such as s3://bucket/prefix, and not in HOME (KGE_STUDY_CHECKPOINTS)."
-INTERRUPTED = 130
+CHECKPOINTS_HELP = "Keep checkpoints there, such as s3://bucket/prefix, and not in HOME (KGE_STUDY_CHECKPOINTS)."
 
 _address_option = click.option("--address", required=True, help=f"{JOB_SERVER}.")
 no_wait_option = click.option("--no-wait", is_flag=True, help="Leave the job to itself once it is submitted.")
@@ -38,7 +39,7 @@ class Errand:
 @_address_option
 @click.option("--home", help="On the cluster: the folder of studies (default: KGE_STUDY_HOME there, else ~/kge-study).")
 @click.option("--database", help="URL of a database, without a password (default: KGE_STUDY_DATABASE there).")
-@click.option("--checkpoints", metavar="URL", help=CHECKPOINTS)
+@click.option("--checkpoints", metavar="URL", help=CHECKPOINTS_HELP)
 @no_wait_option
 @with_code_option
 def submit(
@@ -128,4 +129,4 @@ def _follow(jobs: "Jobs", job: str, study: str, address: str) -> int:
         return jobs.follow(job, lambda line: click.echo(line, err=line.startswith("error: ")))
     except KeyboardInterrupt:
         click.echo(f"study {study}: job {job} goes on; `study stop {study} --address {address}` ends it", err=True)
-        return INTERRUPTED
+        return console.INTERRUPTED

@@ -1,6 +1,6 @@
 """A study file, and the study that it declares: arms, budget, search, replicates, resources.
 
-The file's own form are the records from StudyFile down to Resources (`study schema` prints them); a
+The file's own form is StudyFile with its sections (`study schema` prints it); a
 StudyConfig is what it resolves to. Every refusal names the file, the line and the key.
 """
 
@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from kge.catalog import NAMES
-from kge.config import require
+from kge.config import Section, require
 from kge.documents import Document, Location, Where, flatten, parse, parse_config, read, read_text, unknown
 from kge.errors import ConfigError
 from kge.losses import LOSSES
@@ -24,7 +24,6 @@ from study.hypotheses import ComparisonSection, comparison_plan
 from study.records import Arm, Cost, Value
 from study.resources import resource_folder
 
-_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NAME_RULE = "up to 100 letters, digits, ., _ and -"
 _MLFLOWS = ("mlflow.db", "mlartifacts")  # what MLflow has in the folder of studies
@@ -36,14 +35,13 @@ Entry = str | dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmsSection:
+class ArmsSection(Section):
     """Every model meets every loss. An entry is a name, or a mapping with `name`, fixed options and a `label`.
 
     A loss may start from the tables of another training: `pretrain: LABEL` names another loss of the list (the best
     trial of the arm with the same model), `pretrain: {checkpoint: FILE}` a file.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     models: tuple[Entry, ...]
     losses: tuple[Entry, ...]
 
@@ -53,10 +51,9 @@ class ArmsSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetSection:
+class BudgetSection(Section):
     """What every arm may spend, in exactly one unit."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     trials: int | None = None
     epochs: int | None = None
     device_seconds: float | None = None
@@ -80,10 +77,9 @@ class BudgetSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchSection(Section):
     """How parameters are chosen: `random_trials` i.i.d. draws in each arm, then the sampler."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     sampler: Literal["tpe", "random"] = "tpe"
     random_trials: int | None = None  # None: 10
 
@@ -103,10 +99,9 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningConfig:
+class PruningSection(Section):
     """Asynchronous successive halving in each arm: rungs at min_epochs * reduction_factor^k epochs."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     min_epochs: int
     reduction_factor: int = 3
 
@@ -116,10 +111,9 @@ class PruningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FailuresSection:
+class FailuresSection(Section):
     """An arm gets no more trials after `identical_errors` trials broke by the same bug (null: it always does)."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     identical_errors: int | None = 3
 
     def __post_init__(self) -> None:
@@ -128,10 +122,9 @@ class FailuresSection:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resources:
+class ResourcesSection(Section):
     """What one trial holds, and how many run at once (None: as many as fit)."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     custom: dict[str, float] = field(default_factory=dict)  # as the nodes of a cluster name them
@@ -150,23 +143,22 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyFile:
+class StudyFile(Section):
     """The form of a study file."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
     name: str
     dataset: str
     seed: int = 0
     arms: ArmsSection
     budget: BudgetSection
-    search: SearchConfig = field(default_factory=SearchConfig)
-    pruning: PruningConfig | None = None
+    search: SearchSection = field(default_factory=SearchSection)
+    pruning: PruningSection | None = None
     failures: FailuresSection = field(default_factory=FailuresSection)
     replicates: int = 5
     comparison: ComparisonSection = field(default_factory=ComparisonSection)
     fixed: dict[str, Value] = field(default_factory=dict)
     spaces: dict[str, dict[str, Any]] = field(default_factory=dict)
-    resources: Resources = field(default_factory=Resources)
+    resources: ResourcesSection = field(default_factory=ResourcesSection)
 
     def __post_init__(self) -> None:
         require(_NAME.fullmatch(self.name) is not None, "name", _NAME_RULE, self.name)
@@ -193,14 +185,14 @@ class StudyConfig:
     arms: tuple[Arm, ...]
     budget: Cost  # per arm; only the declared unit is non-zero
     budget_unit: str
-    search: SearchConfig
-    pruning: PruningConfig | None
+    search: SearchSection
+    pruning: PruningSection | None
     identical_errors: int | None  # an arm stops after as many; None: never
     replicates: int
     comparison: ComparisonSection
     fixed: Mapping[str, Value]
     spaces: Mapping[str, Mapping[str, Any]]
-    resources: Resources
+    resources: ResourcesSection
     document: Document
 
     @property

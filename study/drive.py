@@ -27,6 +27,7 @@ from study.evidence import write_report
 from study.fetching import fetch_models, fetch_ranks
 from study.history import study_record, trial_records
 from study.lease import LOST, Hold
+from study.nodes import Slots
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
 from study.opening import TestJob, open_test, progress, record_test, sealed, untested
 from study.pretraining import generations
@@ -34,15 +35,15 @@ from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
 from study.revision import Revision, revised
-from study.runner import Cluster, Slots
+from study.runner import Cluster
 from study.search import SearchWork
 from study.selection import current, freeze
 from study.site import Site
 from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
-from study.trial import at_hand, forget, nodes_dataset, priced, rank_test_split, same_dataset, same_starts
-from study.work import ArmProgress, Fenced, Sequence, Stop, Work
+from study.trial import at_hand, forget, nodes_dataset, rank_test_split, same_dataset, same_starts, with_start
+from study.work import ArmProgress, Fenced, InTurn, Stop, Work
 
 ASKED = "`study stop`"
 MIRROR_PATIENCE = 120.0  # seconds that a finished study waits for MLflow's last round; an interrupted one waits less
@@ -76,6 +77,7 @@ def run(
         site.folder.mkdir(parents=True, exist_ok=True)
         with closing(Store(site.database)) as store:
             store.register_study(registration, file=str(Path(config.document.path).resolve()))
+            # Entered again to be left before the lease is: who takes over then meets no worker of ours.
             with driving(site, store, stop, say=audience.say) as hold, cluster:
                 return Drive(site, store, registration, cluster, stop, audience, hold).search_to_report()
 
@@ -123,7 +125,7 @@ def declare(config: StudyConfig, name: str) -> Registration:
         seed=config.seed,
         dataset=config.dataset,
         passport=passport(dataset),
-        arms=tuple(priced(arm, spaces[arm.name], dataset) for arm in config.arms),
+        arms=tuple(with_start(arm, spaces[arm.name], dataset) for arm in config.arms),
         spaces=tuple(spaces[arm.name].card() for arm in config.arms),
         budget=config.budget,
         budget_unit=config.budget_unit,
@@ -210,7 +212,7 @@ class Drive:
     def search_to_report(self) -> bool:
         """Every stage; where all is done, only MLflow is brought up to it, and the report written again."""
         with self._arms() as arms, self._forgetting():
-            work = Sequence(self._works(arms))
+            work = InTurn(self._works(arms))
             if work.is_done and self._is_tested():
                 self._audience.say(f"study {self._site.name} is finished, nothing is left to train or to rank")
             with self._mirrored():

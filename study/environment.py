@@ -1,4 +1,4 @@
-"""What a study ran on: versions of programs, hardware, git commit; recorded once, when it is registered."""
+"""What a study ran on: versions, hardware, git commit; recorded at its start and at each resumption on others."""
 
 import os
 import platform

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from study.arms import Arms
-from study.attempts import unmeasured
+from study.attempts import by_trial, unmeasured
 from study.budget import Ledger
 from study.failures import stops
 from study.hypotheses import declared
@@ -57,14 +57,24 @@ def is_searched(record: StudyRecord) -> bool:
     return all(trial.state.is_final for trial in record.trials) and ledger_of(record).next_arm() is None
 
 
+def is_done(record: StudyRecord, arm: str) -> bool:
+    """True when nothing more will come: all replicates are through, or the search is over and found nothing here."""
+    trials = record.trials_of(arm)
+    if any(not each.state.is_final for each in trials):
+        return False
+    if record.current_selection(arm) is None:
+        return not any(trial.is_selectable for trial in trials) and is_searched(record)
+    replicates = record.current_replicates(arm)
+    through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
+    return len(through) == len(replicates) >= record.replicates
+
+
 def trial_records(store: Store, arms: Arms, registration: Registration) -> tuple[TrialRecord, ...]:
     """Every trial of the study with its curve, costs and attempts, arm by arm."""
     # A driver may be writing: trials are read first, so that none that has ended lacks its attempts or its curve.
     name = registration.name
     trials = [trial for arm in registration.arms for trial in arms.trials(arm.name)]
-    attempts: dict[tuple[str, int], list[AttemptRecord]] = defaultdict(list)
-    for attempt in store.attempts(name, "search"):
-        attempts[attempt.arm, attempt.trial].append(attempt)
+    attempts = by_trial(store.attempts(name, "search"))
     curves = curves_by_trial(store.measurements(name, "search"))
     keys = ((trial, (trial.arm, trial.number)) for trial in trials)
     found = [_whole(trial, curves.get(key, ()), attempts[key]) for trial, key in keys]
@@ -90,9 +100,7 @@ def _ledger(study: Registration | StudyRecord, trials: Iterable[TrialRecord], st
 
 def _replicates(store: Store, name: str) -> Iterator[ReplicateRecord]:
     """Every replicate with what its attempts say."""
-    replicates, attempts = store.replicates(name), defaultdict[tuple[str, int], list[AttemptRecord]](list)
-    for attempt in store.attempts(name, "replicate"):
-        attempts[attempt.arm, attempt.trial].append(attempt)
+    replicates, attempts = store.replicates(name), by_trial(store.attempts(name, "replicate"))
     for each in replicates:
         mine = attempts[each.arm, each.index]
         last = mine[-1].outcome if mine else None
@@ -132,8 +140,7 @@ def best_of(curve: Iterable[Measurement]) -> Measurement | None:
 
 def cost_of(curve: Iterable[Measurement]) -> Cost:
     """One trial, and what its measurements were charged."""
-    charged = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
-    return sum(charged, start=Cost(trials=1))
+    return sum((each.cost for each in curve), start=Cost(trials=1))
 
 
 def _whole(trial: TrialRecord, curve: tuple[Measurement, ...], attempts: Sequence[AttemptRecord]) -> TrialRecord:

@@ -12,11 +12,11 @@ Learning Benchmarks. MLSys 2021.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 from pydantic import WithJsonSchema
 
-from kge.config import require
+from kge.config import Section, require
 from kge.documents import Where, parse, read_text, unknown
 from study.errors import StudyFileError
 from study.records import Arm, ComparisonPlan
@@ -29,10 +29,9 @@ _Pair = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComparisonSection:
+class ComparisonSection(Section):
     """What is to be decided: pairs of losses or of arms, and from when on one is called better than the other."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
     hypotheses: tuple[_Pair, ...] | None = None  # None: all pairs of arms
     confidence: float = 0.95
     better: float = 0.75

@@ -31,7 +31,7 @@ def importances(record: StudyRecord) -> tuple[Importance, ...]:
 
 
 def _of(record: StudyRecord, arm: Arm, card: SpaceCard) -> Importance:
-    usable = [trial for trial in record.trials if trial.arm == arm.name and trial.is_selectable]
+    usable = [trial for trial in record.trials_of(arm.name) if trial.is_selectable]
     trials = sorted(usable, key=lambda trial: seeds.derive(record.seed, "importance", trial.number))[:_MOST]
     space = Space.of(arm, card)
     varied = [path for path, each in distributions(space).items() if not each.single()]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from study.budget import amount, most_epochs
+from study.budget import UNIT_NAMES, amount, most_epochs
 from study.config import StudyConfig
 from study.pretraining import start_text, trials_paid
 from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
@@ -136,7 +136,7 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     epochs = {name: most_epochs(space.card()) for name, space in spaces.items()}
     trials = {name: _fewest_trials(limit, unit, each) for name, each in epochs.items()}
     trials_are = ", " if unit == "trials" else "; of its trials "
-    yield f"Budget of each arm: {limit:g} {unit.replace('_', '-')}{trials_are}{_dice(config)}."
+    yield f"Budget of each arm: {limit:g} {UNIT_NAMES[unit]}{trials_are}{_dice(config)}."
     if config.pruning is None:
         yield "Pruning: none."
     else:

@@ -52,7 +52,7 @@ def stranded(ledger: Ledger, arms: Iterable[Arm], trials: Sequence[TrialRecord])
         best = best_trial(trial for trial in trials if trial.arm == arm.source)
         cost: Cost | None = arm.pretraining
         if arm.source is not None:
-            cost = price(best, trials) if best is not None else None
+            cost = cost_of_start(best, trials) if best is not None else None
         if stop := begin(ledger, arm, cost):
             yield stop
 
@@ -77,7 +77,7 @@ def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
     return f"the best trial of {arm.source}" if number is None else f"trial {number} of {arm.source}"
 
 
-def price(start: TrialRecord, trials: Iterable[TrialRecord]) -> Cost:
+def cost_of_start(start: TrialRecord, trials: Iterable[TrialRecord]) -> Cost:
     """What a trial took, and what its own arm was charged before its trials."""
     before = (trial.pretraining for trial in trials if trial.arm == start.arm)
     return sum(before, start=start.cost)
@@ -93,7 +93,7 @@ def charged_before(arms: Iterable[Arm], trials: Sequence[TrialRecord]) -> tuple[
             continue
         first = found[place]
         starts = (trial for trial in found if (trial.arm, trial.number) == (arm.source, first.source))
-        cost = arm.pretraining if arm.source is None else price(next(starts), found)
+        cost = arm.pretraining if arm.source is None else cost_of_start(next(starts), found)
         found[place] = replace(first, pretraining=cost)
     return tuple(found)
 

@@ -9,6 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from study.budget import UNIT_NAMES
 from study.work import ArmProgress
 
 _REFRESHES = 4  # per second
@@ -62,7 +63,7 @@ class Display:
 
 def _share(each: ArmProgress) -> str:
     """`3/20`, or `120/400 epochs`."""
-    return f"{each.done:.0f}/{each.total:.0f}" + (f" {each.unit.replace('_', '-')}" if each.unit else "")
+    return f"{each.done:.0f}/{each.total:.0f}" + (f" {UNIT_NAMES[each.unit]}" if each.unit else "")
 
 
 def _row(each: ArmProgress) -> tuple[Text | ProgressBar, ...]:

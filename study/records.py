@@ -2,7 +2,7 @@
 
 An arm is tuned by trials; a trial is executed by attempts; an attempt yields measurements and ends
 in an outcome; the frozen best of an arm is its selection; replicates train the selection again with
-fresh seeds. A StudyRecord holds all of it and is all that a report reads.
+fresh seeds. A StudyRecord holds all of it; a report reads it, and the ranks and slices of study.evidence.
 """
 
 from collections.abc import Mapping
@@ -104,6 +104,11 @@ class Measurement:
     epochs: int  # epochs since the previous measurement
     device_seconds: float  # device-seconds since the previous measurement
     time: float  # unix time, seconds
+
+    @property
+    def cost(self) -> Cost:
+        """The charge that it carries; its trial is charged as one elsewhere."""
+        return Cost(epochs=self.epochs, device_seconds=self.device_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +352,14 @@ class StudyRecord:
     continuations: tuple[Continuation, ...] = ()
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
     wasted: Cost = field(default_factory=Cost)  # measured again after it had been charged, and charged to nobody
+
+    def trials_of(self, arm: str) -> tuple[TrialRecord, ...]:
+        """The trials of an arm, in the order of the record."""
+        return tuple(trial for trial in self.trials if trial.arm == arm)
+
+    def space_of(self, arm: str) -> SpaceCard | None:
+        """What an arm tunes; None in the table of another tool."""
+        return next((card for card in self.spaces if card.arm == arm), None)
 
     def current_selection(self, arm: str) -> Selection | None:
         """The arm's selection that counts: the latest."""

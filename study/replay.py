@@ -26,11 +26,11 @@ from study.environment import environment
 from study.errors import UserError
 from study.history import curves_by_trial, study_record
 from study.layout import REPLICATES, TRIALS
+from study.nodes import Slots
 from study.object_store import ObjectStore, remote_of
 from study.records import Arm, Assignment, FailureClass, Measurement, Outcome, ReplicateRecord, StudyRecord
 from study.replicate import STAGE, replicate_config
 from study.report import hardware
-from study.runner import Slots
 from study.site import Site
 from study.space import Space
 from study.store import Store
@@ -53,7 +53,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Judgement:
     """What the replay says of the record."""
 
     holds: bool
@@ -68,7 +68,7 @@ def again(
     device: str | None,
     tolerance: float,
     say: Callable[[str], None],
-) -> Verdict:
+) -> Judgement:
     """Train ARM/NUMBER of a study again, telling every validation, and judge it; without a device, on the study's."""
     with closing(site.open()) as store:
         record = study_record(site.database, site.name)
@@ -89,7 +89,7 @@ def again(
         if isinstance(event, Measurement):
             was = f"recorded {known[event.epoch]:.6f}" if event.epoch in known else "not recorded"
             say(f"epoch {event.epoch}: mrr {event.mrr:.6f}, {was}")
-    found = verdict(recorded, events, tolerance=tolerance)
+    found = judge(recorded, events, tolerance=tolerance)
     say(found.sentence)
     return found
 
@@ -99,7 +99,7 @@ def recorded_trial(record: StudyRecord, named: str) -> Recorded:
     arm, number = _parsed(record, named)
     trial = next((each for each in record.trials if (each.arm, each.number) == (arm.name, number)), None)
     if trial is None:
-        count = sum(each.arm == arm.name for each in record.trials)
+        count = len(record.trials_of(arm.name))
         raise UserError(f"trial: must be one of the {count} trials of {arm.name}, counted from 0, got {number}")
     if not trial.state.is_final:
         raise UserError(f"trial: must have ended, {named} is running")
@@ -173,16 +173,16 @@ def train_again(
                     return
 
 
-def verdict(recorded: Recorded, events: Sequence[Measurement | Outcome], *, tolerance: float) -> Verdict:
+def judge(recorded: Recorded, events: Sequence[Measurement | Outcome], *, tolerance: float) -> Judgement:
     """Does the record hold?"""
     again = {each.epoch: each for each in events if isinstance(each, Measurement)}
     problem = _broken(recorded, again, [each for each in events if isinstance(each, Outcome)])
     if problem:
-        return Verdict(holds=False, sentence=f"does not hold: {problem}")
+        return Judgement(holds=False, sentence=f"does not hold: {problem}")
     count = f"{len(recorded.curve)} validation" + ("" if len(recorded.curve) == 1 else "s")
     if all(each.epoch in again and _values(each) == _values(again[each.epoch]) for each in recorded.curve):
         broken = f", and it breaks by {recorded.failure} again" if recorded.failure else ""
-        return Verdict(holds=True, sentence=f"holds exactly: {count}, the same to the last bit{broken}")
+        return Judgement(holds=True, sentence=f"holds exactly: {count}, the same to the last bit{broken}")
     return _measured(recorded.curve, again, tolerance)
 
 
@@ -196,7 +196,7 @@ def _broken(recorded: Recorded, again: Mapping[int, Measurement], ends: Sequence
     return f"the replay broke before epoch {missing}: {broke.reason}" if broke and missing else ""
 
 
-def _measured(curve: Sequence[Measurement], again: Mapping[int, Measurement], tolerance: float) -> Verdict:
+def _measured(curve: Sequence[Measurement], again: Mapping[int, Measurement], tolerance: float) -> Judgement:
     """By the largest difference; a replay whose own curve ended it earlier is compared as far as it goes."""
     both = [(each, again[each.epoch]) for each in curve if each.epoch in again]
     difference, epoch = max(((abs(a.mrr - b.mrr), a.epoch) for a, b in both), default=(inf, 0))
@@ -207,7 +207,7 @@ def _measured(curve: Sequence[Measurement], again: Mapping[int, Measurement], to
     )
     if len(both) < len(curve):
         said += f"; its own curve ended the replay after epoch {max(again, default=0)} of {curve[-1].epoch}"
-    return Verdict(holds=holds, sentence=f"{'holds' if holds else 'does not hold'} within {tolerance:g}: {said}")
+    return Judgement(holds=holds, sentence=f"{'holds' if holds else 'does not hold'} within {tolerance:g}: {said}")
 
 
 def _replicates(record: StudyRecord, arm: str) -> list[ReplicateRecord]:

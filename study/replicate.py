@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from study.attempts import AttemptLog
+from study.attempts import AttemptLog, Key
 from study.history import best_of, curves_by_trial
 from study.layout import best_checkpoint, replicate_folder
 from study.records import (
@@ -33,8 +33,6 @@ from study.trial import forget
 from study.work import ArmProgress
 
 STAGE = "replicate"
-
-Key = tuple[str, int]  # arm and index
 
 
 class ReplicateWork:
@@ -61,7 +59,7 @@ class ReplicateWork:
         self._forget = forget
         self._selections = {selection.arm: selection for selection in selections}
         self._log = AttemptLog(store, study=study, stage=STAGE)
-        self._curves: dict[tuple[str, int], list[Measurement]] = {
+        self._curves: dict[Key, list[Measurement]] = {
             key: list(curve) for key, curve in curves_by_trial(store.measurements(study, STAGE)).items()
         }
         known = store.replicates(study)
@@ -86,16 +84,8 @@ class ReplicateWork:
         arm, index = ready
         record = self._records[arm, index]
         self._store.record_replicate(self._study, record)
-        assignment = Assignment(
-            study=self._study,
-            arm=arm,
-            stage=STAGE,
-            trial=index,
-            attempt=self._log.begin(arm, index),
-            config=self._log.fitted(arm, index, self._config(record)),
-            folder=str(self._folder),
-            directory=str(self._directory(arm, index)),
-        )
+        config, directory = self._config(record), self._directory(arm, index)
+        assignment = self._log.issue(arm, index, config=config, folder=self._folder, directory=directory)
         self._tell(arm)
         return assignment
 
@@ -140,11 +130,11 @@ class ReplicateWork:
         if source is not None and self._records[source].state is TrialState.FAIL:
             self._settle(arm, index, _without_start(self._records[source]))
             return
-        verdict = self._log.verdict(arm, index, self._config(self._records[arm, index]))
-        if verdict is None:
+        ending = self._log.ending(arm, index, self._config(self._records[arm, index]))
+        if ending is None:
             self._waiting.append((arm, index))
         else:
-            self._settle(arm, index, verdict)
+            self._settle(arm, index, ending)
 
     def _can_start(self, key: Key) -> bool:
         source = self._sources.get(key)

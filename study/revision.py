@@ -17,7 +17,7 @@ from study.opening import sealed
 from study.records import Amendment
 from study.space import compose_all
 from study.store import Registration, Store
-from study.trial import priced
+from study.trial import with_start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ def _amended(
         study,
         spec=after.text,
         spec_sha256=after.sha256,
-        arms=tuple(known.get(arm.name) or priced(arm, spaces[arm.name], dataset) for arm in after.arms),
+        arms=tuple(known.get(arm.name) or with_start(arm, spaces[arm.name], dataset) for arm in after.arms),
         spaces=tuple(spaces[arm.name].card() for arm in after.arms),
         budget=after.budget,
         replicates=after.replicates,

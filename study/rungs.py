@@ -22,24 +22,12 @@ Curve = Mapping[int, float]  # validation MRR by epoch
 
 
 @dataclass(frozen=True)
-class Promote:
-    """The trial goes on."""
-
-
-@dataclass(frozen=True)
-class Prune:
-    """The trial ends here."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Latest:
     """A trial at its latest validation."""
 
     epoch: int
     best: float  # so far
-    decision: Promote | Prune  # by who had come there until then
+    reason: str | None  # why it ends there, by who had come there until then; None: it goes on
 
 
 class Rungs:
@@ -53,36 +41,27 @@ class Rungs:
 
     def note(self, trial: int, epoch: int, mrr: float) -> None:
         """Take a validation of a trial, later than all before it."""
-        before = self._latest.get(trial, _Latest(0, mrr, Promote()))
+        before = self._latest.get(trial, _Latest(0, mrr, None))
         best = max(mrr, before.best)
         until = levels(self._min_epochs, self._reduction_factor, until=epoch)
         passed = [rung for rung in until if rung > before.epoch]
         for rung in passed:
             insort(self._reached[rung], best)
-        self._latest[trial] = _Latest(epoch, best, self._decision(epoch, best, passed))
+        self._latest[trial] = _Latest(epoch, best, self._reason(epoch, best, passed))
 
-    def decide(self, trial: int) -> Promote | Prune:
-        """What was decided on a trial at its latest validation; whoever came there since changes nothing."""
-        return self._latest[trial].decision
+    def pruned(self, trial: int) -> str | None:
+        """Why a trial ends at its latest validation, None where it goes on; who came there since changes nothing."""
+        return self._latest[trial].reason
 
-    def _decision(self, epoch: int, best: float, passed: Iterable[int]) -> Promote | Prune:
+    def _reason(self, epoch: int, best: float, passed: Iterable[int]) -> str | None:
         for rung in passed:
             reached = self._reached[rung]
             survivors = max(1, len(reached) // self._reduction_factor)
             if best < reached[-survivors]:
                 place = 1 + len(reached) - bisect_right(reached, best)
                 ranked = f"{place} of {len(reached)} after {rung} epochs"
-                return Prune(f"pruned at epoch {epoch}: {ranked}, {survivors} go on")
-        return Promote()
-
-
-def decide(curves: Mapping[int, Curve], trial: int, *, min_epochs: int, reduction_factor: int) -> Promote | Prune:
-    """Decide on a trial at its latest validation, from the curves of all trials of its arm."""
-    rungs = Rungs(min_epochs=min_epochs, reduction_factor=reduction_factor)
-    for number in (*(each for each in curves if each != trial), trial):
-        for epoch in sorted(curves[number]):
-            rungs.note(number, epoch, curves[number][epoch])
-    return rungs.decide(trial)
+                return f"pruned at epoch {epoch}: {ranked}, {survivors} go on"
+        return None
 
 
 def levels(min_epochs: int, reduction_factor: int, *, until: int) -> Iterator[int]:

@@ -24,7 +24,7 @@ from study.history import best_of, curves_by_trial
 from study.layout import trial_folder
 from study.pretraining import begin, best_trial, generations
 from study.records import BUDGET, Assignment, Cost, FailureClass, Measurement, Outcome, TrialState
-from study.rungs import Prune, Rungs
+from study.rungs import Rungs
 from study.space import Space
 from study.store import Store
 from study.trial import forget, one_line
@@ -64,8 +64,7 @@ class _Arm:
         """Take a validation of a trial, later than all before it."""
         trial = self.trials[measurement.trial]
         trial.curve.append(measurement)
-        spent = Cost(epochs=measurement.epochs, device_seconds=measurement.device_seconds)
-        trial.measured = trial.measured.charged(spent)
+        trial.measured = trial.measured.charged(measurement.cost)
         self.best = best_of([measurement] if self.best is None else [self.best, measurement])
         if self.rungs is not None:
             self.rungs.note(measurement.trial, measurement.epoch, measurement.mrr)
@@ -244,26 +243,18 @@ class SearchWork:
             self._log.refuse(arm, number, broken)
             self._settle(arm, number, broken)
             return
-        verdict = self._log.verdict(arm, number, config)
-        if verdict is None and not self._ledger.lets_go_on(arm):
+        ending = self._log.ending(arm, number, config)
+        if ending is None and not self._ledger.lets_go_on(arm):
             measured = self._arms[arm].trials[number].curve
-            verdict = self._truncated(arm, number) if measured else self._log.verdict(arm, number, None)
-        if verdict is None:
+            ending = self._truncated(arm, number) if measured else self._log.ending(arm, number, None)
+        if ending is None:
             self._waiting.append((arm, number))
         else:
-            self._settle(arm, number, verdict)
+            self._settle(arm, number, ending)
 
     def _issue(self, arm: str, number: int) -> Assignment:
-        assignment = Assignment(
-            study=self._study,
-            arm=arm,
-            stage=STAGE,
-            trial=number,
-            attempt=self._log.begin(arm, number),
-            config=self._log.fitted(arm, number, self._config(arm, number)),
-            folder=str(self._folder),
-            directory=str(self._directory(arm, number)),
-        )
+        config, directory = self._config(arm, number), self._directory(arm, number)
+        assignment = self._log.issue(arm, number, config=config, folder=self._folder, directory=directory)
         self._tell(arm)
         return assignment
 
@@ -310,9 +301,9 @@ class SearchWork:
         if epoch >= self._arms[arm].trials[number].suggestion.epochs:
             return None
         rungs = self._arms[arm].rungs
-        decision = rungs.decide(number) if rungs is not None else None
-        if isinstance(decision, Prune):
-            return Outcome(state=TrialState.PRUNED, reason=decision.reason)
+        pruned = rungs.pruned(number) if rungs is not None else None
+        if pruned is not None:
+            return Outcome(state=TrialState.PRUNED, reason=pruned)
         return None if self._ledger.lets_go_on(arm) else self._truncated(arm, number)
 
     def _truncated(self, arm: str, number: int) -> Outcome:

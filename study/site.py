@@ -1,6 +1,6 @@
 """Where a study lives: a folder of its own below a home folder, and a database.
 
-HOME/NAME/study.db  trials/  replicates/  ranks/  selection.json  report/  driver.log
+HOME/NAME/study.db  trials/  replicates/  ranks/  selection.json  report/  prices.json  driver.log  tracking.log
 
 Checkpoints may be kept at a URL instead (study.object_store). That is said once, when the study begins.
 """
@@ -32,7 +32,7 @@ class Site:
         return self.home / self.name
 
     def has_study(self) -> bool:
-        """True when a study of this name has been registered; creates nothing."""
+        """True when a study of this name has been registered; makes no file."""
         if self._missing is not None:
             return False
         with suppress(UnknownStudyError):

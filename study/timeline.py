@@ -102,7 +102,7 @@ def _history(trial: TrialRecord) -> list[tuple[float, str, TrialRecord]]:
     running = replace(trial, state=TrialState.RUNNING, cost=Cost(trials=1), curve=(), ended=None)
     steps = [(trial.started, "started", running)]
     for count, measured in enumerate(trial.curve, start=1):
-        cost = steps[-1][2].cost + Cost(epochs=measured.epochs, device_seconds=measured.device_seconds)
+        cost = steps[-1][2].cost + measured.cost
         steps.append((measured.time, "charged", replace(running, cost=cost, curve=trial.curve[:count])))
     if trial.state.is_final:
         steps.append((steps[-1][0] if trial.ended is None else trial.ended, "ended", trial))

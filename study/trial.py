@@ -1,4 +1,4 @@
-"""One attempt of a trial: the only place that assembles kge from a configuration.
+"""One attempt of a trial: where a configuration becomes a training of kge.
 
 The training is pulled validation by validation, so whoever consumes the attempt decides whether it goes
 on; closing it is safe at any time. An error of the training is not an error of the attempt but its
@@ -89,7 +89,7 @@ def run_attempt(
     try:
         config = parse_config(assignment.config)
         stop = "max_epochs"
-        with _desk(assignment, config, remote) as desk:
+        with _workplace(assignment, config, remote) as desk:
             _set_aside_damaged(desk.directory / LAST)
             data = dataset(config.dataset)
             _check_start(config, desk)
@@ -118,7 +118,7 @@ def run_attempt(
     yield outcome
 
 
-def priced(arm: Arm, space: Space, dataset: Dataset) -> Arm:
+def with_start(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     """The arm with the whole path and the hash of the checkpoint that it starts from, and what its training took.
 
     StudyFileError where there is none, or one that the arm cannot start from.
@@ -150,7 +150,7 @@ def same_starts(arms: Iterable[Arm]) -> None:
             raise UserError(f"arm {arm.name}: pretrain.checkpoint: {path} {must}, got {now[:12]}")
 
 
-def _check_start(config: TrainingConfig, desk: "_Desk") -> None:
+def _check_start(config: TrainingConfig, desk: "_Workplace") -> None:
     """WorldError where this node does not see the checkpoint that a training starts from: the driver did."""
     start = config.pretrain.checkpoint
     if start is not None and not (desk.directory / LAST).is_file() and not (desk.base / start).is_file():
@@ -258,7 +258,7 @@ def _measurement(assignment: Assignment, validation: Validation) -> Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Desk:
+class _Workplace:
     """Where an attempt works."""
 
     directory: Path  # of its checkpoints
@@ -267,11 +267,11 @@ class _Desk:
 
 
 @contextmanager
-def _desk(assignment: Assignment, config: TrainingConfig, remote: ObjectStore | None) -> Iterator[_Desk]:
+def _workplace(assignment: Assignment, config: TrainingConfig, remote: ObjectStore | None) -> Iterator[_Workplace]:
     """The trial's own folder; or a scratch folder that begins with what the attempts before this one have sent."""
     if remote is None:
         with _exclusive(Path(assignment.directory)) as directory:
-            yield _Desk(directory=directory, base=Path(assignment.folder), saved=lambda: None)
+            yield _Workplace(directory=directory, base=Path(assignment.folder), saved=lambda: None)
         return
     trial = Path(assignment.directory).relative_to(assignment.folder)
     with scratch_folder("kge-trial-") as scratch:
@@ -281,7 +281,7 @@ def _desk(assignment: Assignment, config: TrainingConfig, remote: ObjectStore | 
         if not (directory / LAST).is_file():
             fetch_start(config, remote, scratch)
         sender = Sender(remote, trial, attempt=assignment.attempt, directory=directory)
-        yield _Desk(directory=directory, base=scratch, saved=sender.send)
+        yield _Workplace(directory=directory, base=scratch, saved=sender.send)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Work(Protocol):
         """
 
 
-class Sequence:
+class InTurn:
     """Works one after the other: the next is made when the one before is done."""
 
     def __init__(self, works: Iterator[Work]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from kge.batches.base import AbstractTrainingType, Positions, moved, queries
 from kge.batches.block import Block, row_weights
 from kge.data import Dataset, Side, Triples
+from kge.filters import spans
 from kge.frequencies import Frequencies
 from kge.losses.base import Answers, QueryWeight
 from kge.models.base import AbstractModel
@@ -31,7 +32,7 @@ class _Queries:
 
     def __init__(self, dataset: Dataset, side: Side, device: str, weight: Float[Tensor, " N"]) -> None:
         train, entities, relations = dataset.train.to(device), dataset.num_entities, dataset.num_relations
-        queries = side.anchors(train) * relations + train[:, 1]
+        queries = side.queries(train, relations)
         pairs, pair = torch.unique(queries * entities + side.answers(train), return_inverse=True)
         keys, query, self.answers = torch.unique_consecutive(pairs // entities, return_inverse=True, return_counts=True)
         mass = weight.new_zeros(len(pairs)).index_add(0, pair, weight)
@@ -94,10 +95,8 @@ class KVsAll(AbstractTrainingType):
 
     def _pairs(self, rows: Positions) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
         """For each answer of each row: the row's place in the batch, and the answer's among all pairs."""
-        lengths = self._length[rows]
-        row = torch.repeat_interleave(torch.arange(len(rows)), lengths)
-        within = torch.arange(len(row)) - (lengths.cumsum(0) - lengths)[row]
-        return moved(row, self._device), moved(self._first[rows][row] + within, self._device)
+        row, pair = spans(self._first[rows], self._length[rows])
+        return moved(row, self._device), moved(pair, self._device)
 
     def _triples(self, side: Side, rows: Positions) -> Triples:
         row, pair = self._pairs(rows)

@@ -3,7 +3,7 @@
 from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import embedding
 
@@ -108,7 +108,7 @@ class NegativeSampling(AbstractTrainingType):
             return emphasis
         with torch.no_grad():
             positive = model.compare(query, embedding(side.answers(triples)[:, None], table)).squeeze(1)
-        names: Int[Tensor, " B"] = side.anchors(triples) * model.num_relations + triples[:, 1]
+        names = side.queries(triples, model.num_relations)
         weight = query_weights(positive, names, self._loss.query_temperature)
         return (weight, weight) if emphasis is None else (weight * emphasis[0], weight * emphasis[1])
 

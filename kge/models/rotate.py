@@ -23,7 +23,7 @@ from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, Rel
 from kge.models.distances import distance_scores
 from kge.native import can_run
 
-_BLOCK = 16 * 2**20  # differences held at once when every query meets every candidate
+DIFFERENCES = 16 * 2**20  # differences held at once when every query meets every candidate
 
 
 @final
@@ -54,7 +54,7 @@ class RotatE(AbstractModel):
             return -modulus_sum(query.unsqueeze(1) - candidates)
         if self.fused and can_run(query, candidates):
             return distance_scores(query, candidates, "moduli")
-        rows = max(1, _BLOCK // candidates.numel())
+        rows = max(1, DIFFERENCES // candidates.numel())
         blocks = [_recomputed(part, candidates) for part in query.split(rows)]
         return -torch.cat(blocks)
 

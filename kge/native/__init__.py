@@ -18,14 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kge.files import is_writable
+
 # Sums may be reordered, which is what fills vector units; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
-
-
-def _is_writable(folder: Path) -> bool:
-    """Whether the folder can be written, or made."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    return there.is_dir() and os.access(there, os.W_OK)
 
 
 # Numba keeps what it compiled in one of these; where none can be written it must be told to keep nothing.
@@ -34,7 +30,7 @@ _CACHES = (
     f"{Path(__file__).parent}/__pycache__",
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111 (Path's refuses where no home is)
 )
-CACHED = any(_is_writable(Path(each)) for each in _CACHES if each)
+CACHED = any(is_writable(Path(each)) for each in _CACHES if each)
 
 
 def can_run(*tensors: Tensor) -> bool:

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from study import timeline
-from study.budget import amount
+from study.budget import UNIT_NAMES, amount
 from study.records import StudyRecord
 from study.report import svg, text
-from study.report.fairness import UNIT_NAMES
 from study.report.figures import Panel, Style
 from study.timeline import Moment
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from study.budget import UNITS
 from study.records import StudyRecord
 from study.report.expected import COSTS
 from study.report.page import Page
@@ -39,7 +40,7 @@ _TRIAL = {
     **{name: name for name in ("arm", "number", "state", "random", "seed", "best_mrr", "best_epoch", "attempts")},
     **{name: name for name in ("failure", "reason", "started", "ended")},
     "reserved_epochs": "epochs",
-    **{f"charged_{unit}": f"charged.{unit}" for unit in ("trials", "epochs", "device_seconds")},
+    **{f"charged_{unit}": f"charged.{unit}" for unit in UNITS},
     "source": "source",
 }
 _OURS = ("seed", "attempts", "reserved_epochs", "source")  # what no table of another tool has

@@ -17,7 +17,7 @@ _ROUNDING = 1e-9  # of sums of seconds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class Improvement:
     """The best MRR known after `charged` units."""
 
     charged: float
@@ -33,7 +33,7 @@ class Curve:
     loss: str
     objective: str
     unit: str
-    points: tuple[Point, ...]  # only where the best improves
+    points: tuple[Improvement, ...]  # only where the best improves
     end: float
 
 
@@ -53,14 +53,14 @@ def curves(arms: Iterable[ArmRecord], unit: str) -> tuple[Curve, ...]:
 def _curve(arm: ArmRecord, unit: str, charges: list[_Charge]) -> Curve:
     model, loss = labels(arm)
     best = stats.best_so_far(charge.mrr for charge in charges)
-    points: list[Point] = []
+    points: list[Improvement] = []
     charged = 0.0
     for charge, value in zip(charges, best, strict=True):
         charged += charge.amount
         if value is not None and (not points or value > points[-1].best):
-            points.append(Point(charged=charged, best=value))
+            points.append(Improvement(charged=charged, best=value))
     return Curve(
-        arm=arm.arm.name,
+        arm=arm.name,
         model=model,
         loss=loss,
         objective=arm.arm.objective,

@@ -29,7 +29,7 @@ RESAMPLES = 2000
 _STRANGE = 1e-6  # ranks whose mean is as far from the recorded MRR are those of something else
 
 
-class Outcome(StrEnum):
+class PairOutcome(StrEnum):
     """What became of a pair."""
 
     BETTER = "better"
@@ -42,7 +42,7 @@ class Decision:
     """One pair of arms."""
 
     pair: Comparison
-    outcome: Outcome
+    outcome: PairOutcome
     better: str | None  # the arm that is
     sentence: str
     theory: theory.Support
@@ -79,9 +79,9 @@ def decisions(record: StudyRecord, arms: tuple[ArmRecord, ...], ranks: Ranks | N
     """Decide what can be decided."""
     pairs = pairs_of(record)
     if verdict.comparable:
-        problems = {arm.arm.name: _seeds_problem(arm) or _ranks_problem(arm, ranks or {}) for arm in arms}
+        problems = {arm.name: _seeds_problem(arm) or _ranks_problem(arm, ranks or {}) for arm in arms}
         possible = [pair for pair in pairs if not any(problems[arm] for arm in pair)]
-        withheld = tuple(problems[arm.arm.name] for arm in arms if _is_met(arm, pairs) and problems[arm.arm.name])
+        withheld = tuple(problems[arm.name] for arm in arms if _is_met(arm, pairs) and problems[arm.name])
     else:
         possible, withheld = [], (_unequal(verdict),)
     rows = tuple(_decided(record, arms, ranks or {}, possible)) if possible else ()
@@ -98,12 +98,12 @@ def _unequal(verdict: Verdict) -> str:
 
 
 def _is_met(arm: ArmRecord, pairs: Iterable[tuple[str, str]]) -> bool:
-    return any(arm.arm.name in pair for pair in pairs)
+    return any(arm.name in pair for pair in pairs)
 
 
 def _seeds_problem(arm: ArmRecord) -> str:
     """Why the seeds of an arm cannot be compared; empty when they can."""
-    name, tested = arm.arm.name, len(arm.tested)
+    name, tested = arm.name, len(arm.tested)
     if arm.broken:
         failed = f"{arm.broken} of {text.plural(len(arm.replicates), 'fresh seed')} failed"
         return f"{name}: {failed}; what the others reached is not what a seed of it reaches."
@@ -114,7 +114,7 @@ def _seeds_problem(arm: ArmRecord) -> str:
 
 def _ranks_problem(arm: ArmRecord, ranks: Ranks) -> str:
     """Why the ranks of an arm cannot be compared; empty when they can."""
-    name, tested, mrr = arm.arm.name, len(arm.tested), metric(arm.tested, "mrr")
+    name, tested, mrr = arm.name, len(arm.tested), metric(arm.tested, "mrr")
     if name not in ranks:
         return f"{name}: the ranks of its test triples are not here, or cannot be read."
     if len(ranks[name]) != tested or len(mrr) != tested:
@@ -129,7 +129,7 @@ def _ranks_problem(arm: ArmRecord, ranks: Ranks) -> str:
 def _decided(
     record: StudyRecord, arms: tuple[ArmRecord, ...], ranks: Ranks, pairs: list[tuple[str, str]]
 ) -> Iterator[Decision]:
-    plan, by_name = record.comparison, {arm.arm.name: arm for arm in arms}
+    plan, by_name = record.comparison, {arm.name: arm for arm in arms}
     found = compare(
         {name: ranks[name] for name in by_name if name in ranks},
         generator=np.random.default_rng(abs(record.seed)),
@@ -151,13 +151,13 @@ def _decided(
         )
 
 
-def _outcome(pair: Comparison, record: StudyRecord) -> tuple[Outcome, str | None]:
+def _outcome(pair: Comparison, record: StudyRecord) -> tuple[PairOutcome, str | None]:
     plan = record.comparison
     if pair.adjusted >= 1 - plan.confidence:
-        return Outcome.UNDECIDED, None
+        return PairOutcome.UNDECIDED, None
     if _beats(pair) < plan.better:
-        return Outcome.SMALL, None
-    return Outcome.BETTER, _ahead(pair)[0]
+        return PairOutcome.SMALL, None
+    return PairOutcome.BETTER, _ahead(pair)[0]
 
 
 def _ahead(pair: Comparison) -> tuple[str, str]:
@@ -170,17 +170,22 @@ def _beats(pair: Comparison) -> float:
     return pair.beats if pair.difference > 0 else 1 - pair.beats
 
 
-def _sentence(pair: Comparison, outcome: Outcome, *, seeds: int, asked: float, confidence: float) -> str:
+def _possible(difference: float) -> str:
+    """A difference that could be detected; those above 1 are none that an MRR can have."""
+    return text.score(difference) if difference <= 1 else "no possible difference"
+
+
+def _sentence(pair: Comparison, outcome: PairOutcome, *, seeds: int, asked: float, confidence: float) -> str:
     size, (ahead, behind) = text.score(abs(pair.difference)), _ahead(pair)
-    if outcome is Outcome.BETTER:
+    if outcome is PairOutcome.BETTER:
         return f"{ahead} is better than {behind}."
-    if outcome is Outcome.SMALL:
+    if outcome is PairOutcome.SMALL:
         return (
             f"{ahead} is above {behind} by {size}, too little to call it better: a seed of it beats one of the other"
             f" with probability {_beats(pair):.2f}, and {asked:g} is asked for."
         )
     beyond = max(abs(pair.low), abs(pair.high))
     return (
-        f"Not decided: {seeds} seeds could detect {text.score(pair.detectable)}, the difference is {size}. More than"
+        f"Not decided: {seeds} seeds could detect {_possible(pair.detectable)}, the difference is {size}. More than"
         f" {text.score(beyond)} either way is excluded at {text.percent(confidence)}."
     )

@@ -64,7 +64,7 @@ def flip_rows(
     arms: Sequence[ArmRecord], pairs: Sequence[tuple[str, str]], *, seed: int, comparable: bool
 ) -> tuple[FlipRow, ...]:
     """One row a pair, over the random trials that all arms have; none where arms may not be ranked."""
-    values = {arm.arm.name: random_part(arm.trials) for arm in arms}
+    values = {arm.name: random_part(arm.trials) for arm in arms}
     count = min((len(each) for each in values.values()), default=0)
     if not comparable or count < 2:
         return ()
@@ -85,7 +85,7 @@ def _rows(
 def _curve(arm: ArmRecord, values: Sequence[float], confidence: float) -> ExpectedCurve:
     model, loss = labels(arm)
     return ExpectedCurve(
-        arm=arm.arm.name,
+        arm=arm.name,
         model=model,
         loss=loss,
         objective=arm.arm.objective,

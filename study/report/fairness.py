@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from study import stats
-from study.budget import UNITS, Stake, amount, longest_interval
+from study.budget import UNIT_NAMES, UNITS, Stake, amount, longest_interval
 from study.pretraining import start_text
 from study.records import Cost, StudyRecord, TrialState
 from study.report import text
-
-UNIT_NAMES = {"trials": "trials", "epochs": "epochs", "device_seconds": "device-seconds"}
 
 COARSE = 0.05  # of the budget: arms that end further from it were not tuned equally, however long an interval is
 _ROUNDING = 1e-9  # of the budget: sums of seconds
@@ -164,7 +162,7 @@ def _is_timed(record: StudyRecord) -> bool:
 
 
 def _spending(record: StudyRecord, arm: str) -> Spending:
-    trials = [trial for trial in record.trials if trial.arm == arm]
+    trials = record.trials_of(arm)
     search = total(trial.charged for trial in trials)
     budget = amount(record.budget, record.budget_unit)
     spent = amount(search, record.budget_unit)
@@ -189,7 +187,7 @@ def _start(record: StudyRecord, name: str) -> str:
     arm = next(each for each in record.arms if each.name == name)
     if not arm.starts_elsewhere:
         return ""
-    paid = total(trial.pretraining for trial in record.trials if trial.arm == name)
+    paid = total(trial.pretraining for trial in record.trials_of(name))
     said = f"{text.plural(paid.trials, 'trial')}, {text.plural(paid.epochs, 'epoch')}" if paid.trials else "nothing yet"
     return f"starts from {start_text(arm, record.trials)}, charged for it: {said}"
 

@@ -7,12 +7,12 @@ in every figure. Curves are labelled where they end, so no reading depends on co
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from study.budget import UNIT_NAMES
 from study.expected_best import ExpectedBest
 from study.report import svg, text
 from study.report.curves import Curve
 from study.report.decisions import Decision
 from study.report.expected import ExpectedCurve
-from study.report.fairness import UNIT_NAMES
 from study.report.spaces import DimensionRow
 from study.report.tables import Group, HeadlineRow
 

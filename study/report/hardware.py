@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from study.records import Place, StudyRecord
+from study.report.text import plural
 
 _PLACE = {"checkpoints", "nodes"}
-_MACHINE = ("gpu", "cpu", "cpus", "nodes", "device", "platform")
+_MACHINE = ("gpu", "cpu", "cpus", "nodes", "platform")
 
 
 def machine(environment: Mapping[str, str]) -> str:
@@ -27,7 +28,7 @@ def devices(places: Iterable[Place]) -> str:
         trained[each.device].add((each.arm, each.stage, each.trial))
         hosts[each.device].add(each.host)
     parts = [
-        f"{_count(len(trained[each]), 'training')} on {each} ({_count(len(hosts[each]), 'host')})"
+        f"{plural(len(trained[each]), 'training')} on {each} ({plural(len(hosts[each]), 'host')})"
         for each in sorted(trained)
     ]
     return ", ".join(parts)
@@ -40,7 +41,7 @@ def programs(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
 def commit(environment: Mapping[str, str]) -> str:
     """Of the code, with a word on changes that were not committed; empty where it is not recorded."""
-    return next((value for name, value in sorted(environment.items()) if _is_commit(name)), "")
+    return environment.get("git commit", "")
 
 
 def changed(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
@@ -56,13 +57,5 @@ def continuations(record: StudyRecord) -> tuple[str, ...]:
     return tuple("; ".join(changed(*pair)) for pair in pairwise(environments))
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
-
-
-def _is_commit(name: str) -> bool:
-    return "commit" in name or name == "git"
-
-
 def _is_elsewhere(name: str) -> bool:
-    return name in _MACHINE or name == "checkpoints" or _is_commit(name)
+    return name in _MACHINE or name in {"checkpoints", "git commit"}

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import jinja2
 
-from study.budget import amount
+from study.budget import UNIT_NAMES, amount
 from study.records import StudyRecord
 from study.report import anytime, decisions, figures, hardware, outcomes, readings, text
 from study.report.expected import FlipRow
-from study.report.fairness import UNIT_NAMES, budget_text, cost_unit, repeated
+from study.report.fairness import budget_text, cost_unit, repeated
 from study.report.json_file import plain
 from study.report.notices import passport_warnings
 from study.report.page import Page
@@ -26,6 +26,7 @@ from study.timeline import Moment
 
 _FORMATS = (
     text.score,
+    text.gap,
     text.signed,
     text.correlation,
     text.whole,

@@ -8,11 +8,11 @@ when it leaves here: what pdflatex has no letter for is written as its code poin
 import re
 from collections.abc import Iterable, Sequence
 
-from study.budget import UNITS
+from study.budget import UNIT_NAMES, UNITS
 from study.records import StudyRecord
 from study.report import text
 from study.report.decisions import Decision, Decisions
-from study.report.fairness import UNIT_NAMES, Parity, Spending, budget_text
+from study.report.fairness import Parity, Spending, budget_text
 from study.report.page import Page
 from study.report.tables import HITS, Group, HeadlineRow
 from study.stats import Summary

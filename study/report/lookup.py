@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from study.pretraining import best_trial
 from study.records import Arm, ArmStop, Opening, ReplicateRecord, Selection, SpaceCard, StudyRecord, TrialRecord
 
 
@@ -18,6 +19,11 @@ class ArmRecord:
     stop: ArmStop | None  # why it gets no more trials
 
     @property
+    def name(self) -> str:
+        """Of the arm."""
+        return self.arm.name
+
+    @property
     def selection(self) -> Selection | None:
         """The latest, the one that counts."""
         return self.selections[-1] if self.selections else None
@@ -27,8 +33,7 @@ class ArmRecord:
         """The trial that was selected, or the one that would be if the search ended now."""
         if self.selection is not None:
             return next((trial for trial in self.trials if trial.number == self.selection.trial), None)
-        candidates = [trial for trial in self.trials if trial.is_selectable]
-        return max(candidates, key=lambda trial: (trial.best_mrr or 0.0, -trial.number), default=None)
+        return best_trial(self.trials)
 
     @property
     def search_best(self) -> float | None:
@@ -57,10 +62,10 @@ def _of(record: StudyRecord, arm: Arm) -> ArmRecord:
     name = arm.name
     return ArmRecord(
         arm=arm,
-        trials=tuple(sorted((t for t in record.trials if t.arm == name), key=lambda t: t.number)),
+        trials=tuple(sorted(record.trials_of(name), key=lambda t: t.number)),
         replicates=tuple(sorted(record.current_replicates(name), key=lambda r: r.index)),
         openings=tuple(sorted((o for o in record.openings if o.arm == name), key=lambda o: o.time)),
         selections=tuple(sorted((s for s in record.selections if s.arm == name), key=lambda s: s.number)),
-        space=next((card for card in record.spaces if card.arm == name), None),
+        space=record.space_of(name),
         stop=next((stop for stop in record.stops if stop.arm == name), None),
     )

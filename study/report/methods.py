@@ -87,7 +87,7 @@ def _budget(record: StudyRecord, verdict: Verdict) -> Iterator[str]:
 
 
 def _search(record: StudyRecord) -> Iterator[str]:
-    drawn = [sum(trial.random for trial in record.trials if trial.arm == arm.name) for arm in record.arms]
+    drawn = [sum(trial.random for trial in record.trials_of(arm.name)) for arm in record.arms]
     if any(drawn):
         yield (
             f"The first {_range(drawn)} of each arm were independent random draws, with the same random numbers in"

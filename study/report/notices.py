@@ -108,12 +108,12 @@ def _stops(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
         if arm.stop is not None:
             errors = text.plural(arm.stop.errors, "identical error")
             why = f"got no more trials after {errors}" if arm.stop.errors else f"got no trials: {arm.stop.reason}"
-            yield Notice(sentence=f"{arm.arm.name} {why}.", section="outcomes")
+            yield Notice(sentence=f"{arm.name} {why}.", section="outcomes")
 
 
 def _ties(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
     """Scores that tie make the rank a matter of convention (rule F10)."""
-    names = [arm.arm.name for arm in arms if any(_rank_gap(metrics) > _RANK_ALARM for metrics in _metrics(arm))]
+    names = [arm.name for arm in arms if any(_rank_gap(metrics) > _RANK_ALARM for metrics in _metrics(arm))]
     if names:
         what = f"Optimistic and pessimistic MRR differ by more than {_RANK_ALARM} (many equal scores)"
         yield Notice(sentence=f"{what}: {text.listing(names)}.", section="results")
@@ -131,7 +131,7 @@ def _rank_gap(metrics: dict[str, float]) -> float:
 
 def _filtered(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
     """With known answers removed from the negatives no loss here has a finite optimum."""
-    names = [arm.arm.name for arm in arms if _filters_negatives(arm)]
+    names = [arm.name for arm in arms if _filters_negatives(arm)]
     if names:
         what = "Known answers were filtered from the negatives, so the stated optimum does not hold"
         yield Notice(sentence=f"{what}: {text.listing(names)}.", section="results")
@@ -145,7 +145,7 @@ def _filters_negatives(arm: ArmRecord) -> bool:
 
 
 def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Notice]:
-    short = [f"{arm.arm.name} {len(arm.tested)}" for arm in arms if len(arm.tested) < record.replicates]
+    short = [f"{arm.name} {len(arm.tested)}" for arm in arms if len(arm.tested) < record.replicates]
     if short:
         plan = f"Fewer replicates were tested than the {record.replicates} planned"
         yield Notice(sentence=f"{plan}: {text.listing(short)}.", section="results")

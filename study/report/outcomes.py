@@ -66,7 +66,7 @@ def _row(arm: ArmRecord, chance: float | None) -> OutcomeRow:
     failed = [trial for trial in arm.trials if trial.state is TrialState.FAIL]
     reasons, useless = _reasons(failed), None if chance is None else _useless(arm, chance)
     return OutcomeRow(
-        arm=arm.arm.name,
+        arm=arm.name,
         counts=ends,
         pruned_share=ends.pruned / ended if ended else None,
         failed_share=ends.failed / ended if ended else None,

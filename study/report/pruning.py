@@ -53,7 +53,7 @@ def _rows(arm: ArmRecord, min_epochs: int, reduction_factor: int) -> Iterator[Ru
         reached = [trial for trial in arm.trials if _last(trial) >= rung]
         known = [trial for trial in reached if _trained_past(trial, rung)]
         yield RungRow(
-            arm=arm.arm.name,
+            arm=arm.name,
             epochs=rung,
             reached=len(reached),
             trials=len(known),

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from study.budget import UNIT_NAMES
 from study.report import text
 from study.report.curves import Curve
-from study.report.fairness import UNIT_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class Standing:
     """An arm in one reading."""
 
     arm: str
@@ -29,7 +29,7 @@ class Reading:
 
     unit: str
     limit: float
-    places: tuple[Place, ...]  # in the order of the study
+    places: tuple[Standing, ...]  # in the order of the study
 
     @property
     def leaders(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def _reading(arms: Sequence[str], curves: tuple[Curve, ...]) -> Reading:
     return Reading(
         unit=curves[0].unit,
         limit=limit,
-        places=tuple(Place(arm=arm, best=best[arm], rank=1 + _above(best[arm], order)) for arm in arms),
+        places=tuple(Standing(arm=arm, best=best[arm], rank=1 + _above(best[arm], order)) for arm in arms),
     )
 
 

@@ -50,7 +50,7 @@ def _seal(arm: ArmRecord, amendments: tuple[Amendment, ...]) -> SealRow:
     )
     problems = tuple(_problems(arm, rows, amendments))
     reopened = "" if problems or len(rows) < 2 else _reopened(rows)
-    return SealRow(arm=arm.arm.name, selection=arm.selection, openings=rows, problems=problems, reopened=reopened)
+    return SealRow(arm=arm.name, selection=arm.selection, openings=rows, problems=problems, reopened=reopened)
 
 
 def _problems(arm: ArmRecord, rows: tuple[OpeningRow, ...], amendments: tuple[Amendment, ...]) -> Iterator[str]:

@@ -146,7 +146,7 @@ def title(objective: str) -> str:
 
 def labels(arm: ArmRecord) -> tuple[str, str]:
     """The model and loss labels that make the arm's name."""
-    model, dot, loss = arm.arm.name.rpartition(".")
+    model, dot, loss = arm.name.rpartition(".")
     return (model, loss) if dot and model and loss else (arm.arm.model, arm.arm.loss)
 
 
@@ -183,7 +183,7 @@ def _row(arm: ArmRecord, planned: int) -> HeadlineRow:
         [r.valid_mrr for r in arm.replicates if r.state is TrialState.COMPLETE and r.valid_mrr is not None]
     )
     return HeadlineRow(
-        arm=arm.arm.name,
+        arm=arm.name,
         model=model,
         loss=loss,
         training_type=arm.arm.training_type,

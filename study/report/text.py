@@ -14,6 +14,11 @@ def score(value: float | None) -> str:
     return DASH if value is None else f"{value:.4f}".replace("-", _MINUS)
 
 
+def gap(difference: float) -> str:
+    """A difference of two MRRs, neither of which is above 1."""
+    return score(difference) if difference <= 1 else "above 1, more than two can differ by"
+
+
 def signed(value: float | None) -> str:
     """A difference of two scores, with its sign."""
     return DASH if value is None else f"{value:+.4f}".replace("-", _MINUS)

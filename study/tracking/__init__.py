@@ -6,6 +6,7 @@ moments.py     ... and when everything happened
 finalists.py   ... and which checkpoint stands for a finished arm
 mirror.py      sends what MLflow does not hold yet: runs
 models.py      ... and the models of finished arms
+views.py       the saved views of a study
 answers.py     what such a model is when MLflow has loaded it
 worker.py      the mirror's own process, and the same as one command
 process.py     how a driver starts and ends that process; never waits for the tracking server

@@ -19,12 +19,12 @@ from kge.predict import Predictor
 from kge.queries import ASKED, COLUMNS, parse_query, records
 
 
-def _load_pyfunc(path: str) -> "Answers":
+def _load_pyfunc(path: str) -> "AnswerModel":
     """The name and the argument are MLflow's."""
-    return Answers(read_bundle(Path(path)))
+    return AnswerModel(read_bundle(Path(path)))
 
 
-class Answers:
+class AnswerModel:
     """Answers tables of queries."""
 
     def __init__(self, predictor: Predictor) -> None:

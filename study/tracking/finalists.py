@@ -7,9 +7,10 @@ on ties; where none completed, that of the selected trial. What they reached on 
 from dataclasses import dataclass
 from pathlib import Path
 
+from study.history import is_done
 from study.layout import best_checkpoint, replicate_folder, trial_folder
 from study.records import Arm, StudyRecord, TrialState
-from study.tracking.moments import is_done, milliseconds
+from study.tracking.moments import milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.store.db.db_types import DATABASE_ENGINES  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 from requests import RequestException  # noqa: E402
-from sqlalchemy import create_engine  # noqa: E402
+from sqlalchemy import NullPool, create_engine  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from kge.errors import KgeError  # noqa: E402
@@ -107,7 +107,8 @@ def _client(uri: str) -> MlflowClient:
         if file is not None and not file.exists():
             _create(file)
         else:
-            create_engine(uri).connect().close()  # MLflow would ask one that does not answer for an hour
+            # MLflow would ask one that does not answer for an hour.
+            create_engine(uri, poolclass=NullPool).connect().close()
     return MlflowClient(tracking_uri=uri)
 
 

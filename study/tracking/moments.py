@@ -1,7 +1,6 @@
 """When the things of a study happened: the stored times that make sending twice the same as sending once."""
 
-from study.history import is_searched
-from study.records import Opening, ReplicateRecord, StudyRecord, TrialRecord, TrialState
+from study.records import Opening, ReplicateRecord, StudyRecord, TrialRecord
 
 
 def milliseconds(seconds: float) -> int:
@@ -33,21 +32,9 @@ def opened_at(record: StudyRecord, replicate: ReplicateRecord) -> float | None:
     return next(covering, None)
 
 
-def is_done(record: StudyRecord, arm: str) -> bool:
-    """True when nothing more will come: all replicates are through, or the search is over and found nothing here."""
-    trials = [each for each in record.trials if each.arm == arm]
-    if any(not each.state.is_final for each in trials):
-        return False
-    if record.current_selection(arm) is None:
-        return not any(trial.is_selectable for trial in trials) and is_searched(record)
-    replicates = record.current_replicates(arm)
-    through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
-    return len(through) == len(replicates) >= record.replicates
-
-
 def last_event(record: StudyRecord, arm: str) -> float:
     """When the last known thing happened to the arm."""
-    trials = (settled_at(record, trial) for trial in record.trials if trial.arm == arm)
+    trials = (settled_at(record, trial) for trial in record.trials_of(arm))
     selected = (each.time for each in record.selections if each.arm == arm)
     opened = (each.time for each in record.openings if each.arm == arm)
     return max((*trials, *selected, *opened), default=record.created)

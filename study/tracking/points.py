@@ -11,10 +11,12 @@ from itertools import accumulate
 from statistics import fmean, stdev
 from typing import NamedTuple
 
+from study.budget import UNITS, amount
+from study.history import is_done
 from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord
-from study.tracking.moments import is_done, milliseconds, opened_at, openings_of, selected_at, settled_at
+from study.stats import parity_factor
+from study.tracking.moments import milliseconds, opened_at, openings_of, selected_at, settled_at
 
-_UNITS = ("trials", "epochs", "device_seconds")
 _HEADLINE = ("mrr", "hits_at_1", "hits_at_3", "hits_at_10")
 _REFUSED = re.compile(r"[^\w\-. :/]")
 _LONGEST_NAME = 250
@@ -40,18 +42,17 @@ def study_points(record: StudyRecord) -> Iterator[Point]:
     for step, trial in enumerate(_charged(record, record.trials), start=1):
         spent[trial.arm] += trial.charged
         values = {}
-        for unit in _UNITS:
-            by_arm = [float(getattr(cost, unit)) for cost in spent.values()]
+        for unit in UNITS:
+            by_arm = [amount(cost, unit) for cost in spent.values()]
             values[f"{unit}_charged"] = sum(by_arm)
-            values[f"parity_{unit}"] = max(by_arm) / min(by_arm) if min(by_arm) > 0 else math.inf
+            values[f"parity_{unit}"] = parity_factor(by_arm)
         yield from _points(values, step=step, time=settled_at(record, trial))
 
 
 def arm_points(record: StudyRecord, arm: str) -> Iterator[Point]:
     """Best so far and cost after each charged trial, then what the replicates say after each opening of test."""
     best, spent = -math.inf, Cost()
-    trials = [trial for trial in record.trials if trial.arm == arm]
-    for step, trial in enumerate(_charged(record, trials), start=1):
+    for step, trial in enumerate(_charged(record, record.trials_of(arm)), start=1):
         spent += trial.charged
         best = max(best, selectable_mrr(trial))
         yield from _points({"best_mrr": best} | _charges(spent), step=step, time=settled_at(record, trial))
@@ -113,7 +114,7 @@ def _points(values: dict[str, float], *, step: int, time: float) -> Iterator[Poi
 
 
 def _charges(cost: Cost) -> dict[str, float]:
-    return {f"{unit}_charged": getattr(cost, unit) for unit in _UNITS}
+    return {f"{unit}_charged": amount(cost, unit) for unit in UNITS}
 
 
 def _best_epoch(epoch: int | None) -> dict[str, float]:

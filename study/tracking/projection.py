@@ -10,11 +10,11 @@ the arms down, seed and attempts of every training, so that searching and groupi
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from study.pretraining import start_text
+from study.history import is_done
+from study.pretraining import best_trial, start_text
 from study.records import (
     Arm,
     Dimension,
@@ -28,13 +28,12 @@ from study.records import (
     Value,
 )
 from study.tracking.finalists import Finalist, finalist
-from study.tracking.moments import is_done, last_event, milliseconds, opened_at, selected_at, settled_at
+from study.tracking.moments import last_event, milliseconds, opened_at, selected_at, settled_at
 from study.tracking.points import (
     Point,
     allowed_name,
     arm_points,
     replicate_points,
-    selectable_mrr,
     study_points,
     trial_points,
 )
@@ -123,7 +122,7 @@ def _study_run(record: StudyRecord) -> DesiredRun:
 
 def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
     done = is_done(record, arm.name)
-    trials = [trial for trial in record.trials if trial.arm == arm.name]
+    trials = record.trials_of(arm.name)
     chosen = record.current_selection(arm.name)
     own: dict[str, Value] = {
         "stage": "arm",
@@ -139,7 +138,7 @@ def _arm_run(record: StudyRecord, arm: Arm) -> DesiredRun:
         parent=_key(record, "study"),
         name=arm.name,
         tags=_tags(_common(record, record.created) | _arm_tags(arm) | own),
-        params=_params(_card(arm, next((card for card in record.spaces if card.arm == arm.name), None))),
+        params=_params(_card(arm, record.space_of(arm.name))),
         points=tuple(arm_points(record, arm.name)),
         status="FINISHED" if done else "RUNNING",
         start=milliseconds(record.created),
@@ -243,8 +242,7 @@ def _best_trial(trials: Sequence[TrialRecord], chosen: Selection | None) -> int 
     """The frozen one; before there is one, the best so far."""
     if chosen:
         return chosen.trial
-    candidates = (trial for trial in trials if selectable_mrr(trial) > -math.inf)
-    best = max(candidates, key=lambda trial: (selectable_mrr(trial), -trial.number), default=None)
+    best = best_trial(trials)
     return best.number if best else None
 
 

@@ -13,12 +13,12 @@ from kge.documents import flatten, parse_config, to_mapping
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.options import defaults
-from study.config import PruningConfig, SearchConfig, StudyFile
+from study.config import PruningSection, SearchSection, StudyFile
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "keys.md"
 NEEDED = {"name", "dataset", "arms.models", "arms.losses", "model.name", "loss.name"}
 IN_WORDS = {  # defaults that are no value of a file
-    "search.random_trials": SearchConfig().first,
+    "search.random_trials": SearchSection().first,
     "pruning.min_epochs": "no pruning",
     "fixed": "none",
     "spaces": "none",
@@ -43,7 +43,7 @@ def documented(heading: str) -> dict[str, Any]:
 def leaves(record: type[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for each in dataclasses.fields(record):
         path = f"{prefix}{each.name}"
-        inner = PruningConfig if each.name == "pruning" else each.type
+        inner = PruningSection if each.name == "pruning" else each.type
         if isinstance(inner, type) and dataclasses.is_dataclass(inner):
             yield from leaves(inner, f"{path}.")
         else:

@@ -68,7 +68,7 @@ def test_ranks_equal_those_of_plain_loops(
     reciprocal: bool, block_size: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "_COMPARED", held)
-    monkeypatch.setattr(evaluation, "_SCORED", held)
+    monkeypatch.setattr(evaluation, "SCORED", {"cpu": held})
     scores = _scores(reciprocal=reciprocal)
     model = graphs.free_scores(scores)
     assert model.reciprocal == reciprocal

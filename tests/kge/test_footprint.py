@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from kge import evaluation, footprint
 from kge.building import build_model
 from kge.config import TrainingConfig
 from kge.footprint import Sizes, fitted, num_parameters, predicted, resident, room
@@ -189,10 +188,6 @@ def test_what_needs_more_is_said_to(path: str, value: object) -> None:
     small = {"model.dim": 128, "training.batch_size": 512, "validation.block_size": 64}
     less, more = (predicted(graphs.config({**small, **paths}), FB).peak for paths in ({}, {path: value}))
     assert more > less
-
-
-def test_a_validation_is_bounded_as_the_ranking_bounds_it() -> None:
-    assert footprint._SCORED == {"cpu": evaluation._FRESH, "cuda": evaluation._SCORED}
 
 
 def test_a_training_that_fits_is_left_as_it_is() -> None:

@@ -159,8 +159,8 @@ def test_inner_products_and_their_gradients(
 @pytest.mark.parametrize("onednn", [False, True])
 def test_a_block_made_in_parts_is_the_block(onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "enabled", onednn)
-    monkeypatch.setattr(kernels, "_FRESH", 0)
-    monkeypatch.setattr(kernels, "_FEWEST", 7)
+    monkeypatch.setattr(kernels, "PART", 0)
+    monkeypatch.setattr(kernels, "FEWEST", 7)
     inputs = _inputs(torch.float32, rows=30)
     fused = _fused(*inputs, None, smoothing=0.1)
     naive = _naive(*inputs, None, smoothing=0.1)

@@ -88,7 +88,7 @@ def finished(
         replicates=replicates,
         identical_errors=3,
         pruning=(2, 3),
-        environment={"python": "3.11.2", "torch": "2.13.0", "device": "cpu", "git": "0123abc"},
+        environment={"python": "3.11.2", "torch": "2.13.0", "cpu": "AMD EPYC", "git commit": "0123abc"},
         created=CREATED,
         trials=records,
         selections=selections,

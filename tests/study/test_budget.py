@@ -199,7 +199,7 @@ def test_every_budget_is_used_up(
         else:
             assert machine.spent(arm) == machine.budget
     if machine.unit != "device_seconds":
-        assert machine.ledger.parity()[machine.unit] == 1.0
+        assert len({amount(machine.ledger.spent(arm), machine.unit) for arm in ARMS}) == 1
 
 
 def test_ties_go_to_the_arm_named_first() -> None:
@@ -296,14 +296,6 @@ def test_where_nothing_was_measured_the_longest_without_stands_for_an_interval()
         failed = Stake(arm="a", trial=number).charged_unmeasured(Cost(device_seconds=3))
         ledger.put(replace(failed, running=False))
     assert not ledger.is_open("a"), "one second remains, a trial takes three"
-
-
-def test_parity_is_the_largest_over_the_smallest_spending() -> None:
-    ledger = Ledger(arms=["a", "b"], budget=Cost(trials=3), unit="trials")
-    ledger.put(Stake(arm="a", trial=0, running=False, cost=Cost(trials=1, epochs=30, device_seconds=2.0)))
-    assert ledger.parity() == {"trials": float("inf"), "epochs": float("inf"), "device_seconds": float("inf")}
-    ledger.put(Stake(arm="b", trial=0, running=False, cost=Cost(trials=1, epochs=20, device_seconds=1.0)))
-    assert ledger.parity() == {"trials": 1.0, "epochs": 1.5, "device_seconds": 2.0}
 
 
 def test_the_most_epochs_of_a_space_are_the_highest_that_it_gives() -> None:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from study import cli
 from study.config import parse_study
 from study.errors import StudyFileError
-from study.runner import Slots
+from study.nodes import Slots
 from tests.cluster.nodes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]

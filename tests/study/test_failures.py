@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.attempts import unmeasured, verdict
+from study.attempts import ending, unmeasured
 from study.failures import identity, stops
 from study.records import ArmStop, Cost, FailureClass, Outcome, TrialRecord, TrialState
 from study.store import AttemptRecord
@@ -113,16 +113,16 @@ KILLED = failure(INFRASTRUCTURE, "OutOfMemoryError: the node was running low on 
 
 def test_memory_failures_are_final_when_nothing_is_left_to_halve() -> None:
     tried = attempts(failure(MEMORY), KILLED)
-    assert verdict(tried, halvings=2) is None
-    over = verdict(tried, halvings=1)
+    assert ending(tried, halvings=2) is None
+    over = ending(tried, halvings=1)
     assert over is not None
     assert over.failure is MEMORY
     assert over.reason == "out of memory 2 times, the last: OutOfMemoryError: the node was running low on memory"
 
 
 def test_workers_killed_for_memory_are_no_lost_workers() -> None:
-    assert verdict(attempts(*[KILLED] * 9), halvings=9) is None
-    lost = verdict(attempts(*[failure(INFRASTRUCTURE, "gone")] * 5), halvings=9)
+    assert ending(attempts(*[KILLED] * 9), halvings=9) is None
+    lost = ending(attempts(*[failure(INFRASTRUCTURE, "gone")] * 5), halvings=9)
     assert lost is not None
     assert lost.failure is INFRASTRUCTURE
 

@@ -73,7 +73,7 @@ def test_the_paragraph_says_what_was_done(written: Written) -> None:
         "Of each arm the test split was opened once, after the selection was frozen.",
         "(with 2 seeds 12.71 standard errors to either side).",
         "6 pairs of arms (all that can be made) were compared",
-        "on cpu. Programs: python 3.11.2, torch 2.13.0. The code is that of commit 0123abc;",
+        "on AMD EPYC. Programs: python 3.11.2, torch 2.13.0. The code is that of commit 0123abc;",
     ):
         assert sentence in said
     plain = (folder / "methods.txt").read_text(encoding="utf-8")

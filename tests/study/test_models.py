@@ -21,7 +21,7 @@ from kge.errors import DataError
 from kge.fitting import fit
 from study.database import sqlite_url
 from study.records import Arm, StudyRecord, TrialState
-from study.tracking.answers import Answers
+from study.tracking.answers import AnswerModel
 from study.tracking.finalists import finalist
 from study.tracking.mirror import SyncResult, sync
 from study.tracking.models import LARGEST
@@ -337,5 +337,5 @@ def test_what_it_takes_and_gives_is_what_its_signature_says(model: Any) -> None:
 def test_it_can_be_read_without_mlflow(model: Any, tracking: Tracking, record: StudyRecord) -> None:
     (sent,) = logged(tracking, record)
     bundle = Path(sent.artifact_location.removeprefix("file://")) / "data" / "bundle"
-    answers = Answers(read_bundle(bundle)).predict(pd.DataFrame({"head": ["Ada"], "relation": ["child_of"]}))
+    answers = AnswerModel(read_bundle(bundle)).predict(pd.DataFrame({"head": ["Ada"], "relation": ["child_of"]}))
     assert answers.equals(model.predict(pd.DataFrame({"head": ["Ada"], "relation": ["child_of"]})))

@@ -15,7 +15,7 @@ import torch
 
 from kge.fitting import BEST
 from study.records import FailureClass, Measurement, Outcome, TrialState
-from study.replay import Recorded, Verdict, recorded_trial, verdict
+from study.replay import Judgement, Recorded, judge, recorded_trial
 from study.trial import run_attempt
 from study.work import Work
 from tests.study import records_factory as factory
@@ -184,8 +184,8 @@ def moved(by: float, curve: tuple[Measurement, ...] = CURVE) -> list[Measurement
     return [replace(each, mrr=each.mrr + by) for each in curve]
 
 
-def judged(events: list[Measurement | Outcome], recorded: Recorded = RECORDED) -> Verdict:
-    return verdict(recorded, events, tolerance=1e-3)
+def judged(events: list[Measurement | Outcome], recorded: Recorded = RECORDED) -> Judgement:
+    return judge(recorded, events, tolerance=1e-3)
 
 
 def test_a_replay_that_ends_by_its_own_curve_is_compared_as_far_as_it_goes() -> None:

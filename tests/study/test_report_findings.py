@@ -24,7 +24,7 @@ from study.history import study_record
 from study.importance import importances
 from study.records import ComparisonPlan, Cost, Dimension, ReplicateRecord, SpaceCard, StudyRecord, TrialState
 from study.report import build
-from study.report.decisions import Outcome, decisions
+from study.report.decisions import PairOutcome, decisions
 from study.report.fairness import Verdict
 from study.report.lookup import by_arm
 from study.report.outcomes import chance
@@ -107,13 +107,13 @@ def test_hypotheses_are_the_family_that_p_values_are_adjusted_over(page: Callabl
 @pytest.mark.parametrize(
     ("other", "better", "outcome", "said"),
     [
-        ([0.20, 0.21, 0.22, 0.23, 0.24], 0.75, Outcome.BETTER, "complex.sce is better than complex.sans."),
-        ([0.27, 0.28, 0.29, 0.30, 0.315], 0.97, Outcome.SMALL, "complex.sce is above complex.sans by 0.0290, too"),
-        ([0.30, 0.31, 0.32, 0.33, 0.36], 0.75, Outcome.UNDECIDED, "Not decided: 5 seeds could detect 0.0"),
+        ([0.20, 0.21, 0.22, 0.23, 0.24], 0.75, PairOutcome.BETTER, "complex.sce is better than complex.sans."),
+        ([0.27, 0.28, 0.29, 0.30, 0.315], 0.97, PairOutcome.SMALL, "complex.sce is above complex.sans by 0.0290, too"),
+        ([0.30, 0.31, 0.32, 0.33, 0.36], 0.75, PairOutcome.UNDECIDED, "Not decided: 5 seeds could detect 0.0"),
     ],
 )
 def test_verdicts_in_words(
-    page: Callable[..., Node], tmp_path: Path, other: list[float], better: float, outcome: Outcome, said: str
+    page: Callable[..., Node], tmp_path: Path, other: list[float], better: float, outcome: PairOutcome, said: str
 ) -> None:
     record = factory.finished(models=("complex",), replicates=5)
     record = with_test_mrr(record, {"complex.sce": [0.30, 0.31, 0.32, 0.33, 0.34], "complex.sans": other})
@@ -124,8 +124,21 @@ def test_verdicts_in_words(
     (row,) = rows(tmp_path / "decisions.csv")
     assert row["outcome"] == outcome
     assert row["sentence"].startswith(said)
-    assert row["better"] == ("complex.sce" if outcome is Outcome.BETTER else "")
+    assert row["better"] == ("complex.sce" if outcome is PairOutcome.BETTER else "")
     assert row["sentence"] in parsed.section("decisions").text
+
+
+def test_seeds_that_no_difference_could_tell_apart_are_said_to_be(page: Callable[..., Node], tmp_path: Path) -> None:
+    record = factory.finished(models=("complex",), replicates=2)
+    record = with_test_mrr(record, {"complex.sce": [0.1, 0.8], "complex.sans": [0.2, 0.7]})
+    record = replace(record, comparison=ComparisonPlan(pairs=(SCE_SANS,)))
+    parsed = page(
+        record, {arm: np.repeat(each.mean(axis=1)[:, None], 9, axis=1) for arm, each in ranks_of(record).items()}
+    )
+    (row,) = rows(tmp_path / "decisions.csv")
+    assert float(row["detectable"]) > 1
+    assert row["sentence"].startswith("Not decided: 2 seeds could detect no possible difference, the")
+    assert "could detect is above 1, more than two can differ by (" in parsed.section("winner").text
 
 
 def test_equal_arms_are_called_different_in_one_study_of_twenty_at_most() -> None:
@@ -138,7 +151,7 @@ def test_equal_arms_are_called_different_in_one_study_of_twenty_at_most() -> Non
         ranks = {arm.name: each for arm, each in zip(record.arms, scores, strict=True)}
         like = with_test_mrr(record, {arm: [float(mrr) for mrr in each.mean(axis=1)] for arm, each in ranks.items()})
         found = decisions(like, by_arm(like), ranks, FAIR)
-        wrong += any(row.outcome is not Outcome.UNDECIDED for row in found.rows)
+        wrong += any(row.outcome is not PairOutcome.UNDECIDED for row in found.rows)
     assert wrong / 120 <= 0.05 + 3 * (0.05 * 0.95 / 120) ** 0.5
 
 

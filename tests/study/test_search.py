@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from study.arms import Arms, Search
 from study.attempts import MAX_LOSSES
 from study.budget import Ledger, amount
-from study.config import Resources, StudyConfig
+from study.config import ResourcesSection, StudyConfig
 from study.database import sqlite_url
 from study.failures import stops
 from study.history import trial_records
@@ -36,7 +36,7 @@ from study.search import SearchWork
 from study.selection import freeze
 from study.space import Space
 from study.store import Registration, Store
-from study.work import ArmProgress, Sequence, Work
+from study.work import ArmProgress, InTurn, Work
 from tests.study.study_files import config
 
 EPOCHS = 3
@@ -165,7 +165,7 @@ class Home:
     def drive(self, cluster: Cluster) -> None:
         """One driver's life."""
         with self.opened() as (store, arms):
-            cluster.execute(Sequence(self.works(store, arms)))
+            cluster.execute(InTurn(self.works(store, arms)))
 
     @contextmanager
     def opened(self) -> Iterator[tuple[Store, Arms]]:
@@ -558,7 +558,7 @@ def test_the_times_of_a_trial_are_those_of_its_attempts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_arm_has_more_trials_at_once_than_it_may(tmp_path: Path, limit: int) -> None:
-    home = Home(tmp_path, replace(STUDY, resources=Resources(max_concurrent_per_arm=limit)))
+    home = Home(tmp_path, replace(STUDY, resources=ResourcesSection(max_concurrent_per_arm=limit)))
     home.drive(Cluster(random.Random(0), width=100))
     assert max(said.running for said in home.heard if said.stage == "search") == limit
     assert_whole(home)

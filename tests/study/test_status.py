@@ -84,5 +84,8 @@ def test_a_study_whose_replicates_failed_is_finished_all_the_same() -> None:
     )
     assert "no driver is running" in next(status_lines(replace(record, replicate_records=failed), None))
     assert "study resume" not in next(status_lines(replace(record, replicate_records=failed), None))
+    for frozen in ((), record.selections[:1]):  # the driver died before it had frozen the best of every arm
+        early = replace(record, selections=frozen, replicate_records=(), openings=())
+        assert "study resume" in next(status_lines(early, None))
     untested = tuple(replace(each, test_metrics=()) for each in record.replicate_records)
     assert "study resume" in next(status_lines(replace(record, replicate_records=untested), None))

@@ -19,9 +19,9 @@ from study.drive import _note_environment, driving
 from study.errors import WorldError
 from study.lease import LOST
 from study.records import Assignment, Outcome, TrialState
-from study.runner import _Desk, _Issuer, _Stopped
 from study.site import Site
 from study.store import Store
+from study.tuner import Desk, Stopped, _Issuer
 from study.work import Fenced, Stop
 from tests.study.toy_study import Toy, arms_of, search_of
 
@@ -250,16 +250,16 @@ def test_a_study_that_was_interrupted_goes_on_where_it_ran(capsys: Captured) -> 
 
 def test_a_stop_before_the_first_question_ends_tune_at_once() -> None:
     stop = Stop()
-    desk = _Desk(Nothing(), stop=stop, width=1, look=lambda: 1, placed=lambda _: None)
+    desk = Desk(Nothing(), stop=stop, width=1, look=lambda: 1, placed=lambda _: None)
     assert _Issuer(desk).suggest("a") == Searcher.FINISHED
     stop("SIGINT")
-    with pytest.raises(_Stopped):
+    with pytest.raises(Stopped):
         _Issuer(desk).suggest("b")
 
 
 @pytest.mark.parametrize(("width", "losses"), [(1, 12), (4, 12), (24, 72)])
 def test_a_large_node_that_dies_ends_no_study(width: int, losses: int) -> None:
-    desk = _Desk(Lost(), stop=Stop(), width=width, look=lambda: width, placed=lambda _: None)
+    desk = Desk(Lost(), stop=Stop(), width=width, look=lambda: width, placed=lambda _: None)
     for number in range(losses - 1):
         desk.issue(str(number))
         desk.lose(str(number), reason="the node died")

@@ -36,7 +36,7 @@ from study.records import (
     TrialState,
 )
 from study.store import AttemptRecord, Registration, Store
-from tests.crash.servers import free_port
+from tests.crash.servers import Postgres, free_port, postgres_binaries
 
 ARM = Arm(
     name="complex.sce",
@@ -85,22 +85,32 @@ MEASURED = Measurement(
 )
 
 
-def postgres() -> str:
-    """A database for tests, emptied before each; none on most machines."""
-    url = os.environ.get("KGE_TEST_POSTGRES")
-    if not url:
-        pytest.skip("KGE_TEST_POSTGRES names no database")
-    engine = sa.create_engine(url)
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A PostgreSQL from the programs of this machine."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("needs the programs of a PostgreSQL server")
+    with Postgres(binaries) as running:
+        yield running.url
+
+
+@pytest.fixture
+def postgres(server: str) -> str:
+    """Its database, emptied."""
+    engine = sa.create_engine(server)
     tables = sa.MetaData()
     tables.reflect(engine)
     tables.drop_all(engine)
     engine.dispose()
-    return url
+    return server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "study.db") if request.param == "sqlite" else postgres()
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "study.db")
+    return str(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -415,17 +425,18 @@ def test_a_driver_waits_for_who_is_taking_its_study_over(store: Store, url: str)
     assert store.measurements("s", "search") == []
 
 
-def test_a_driver_that_sleeps_while_it_writes_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_sleeps_while_it_writes_holds_up_nobody_for_long(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PostgreSQL ends its session; SQLite, whose only lock it has, can not."""
     monkeypatch.setattr(database, "IDLE_SECONDS", 1)
-    url = postgres()
     taken = list[bool]()
 
     def sleep(_: sa.Connection) -> None:
-        rewrite_lease(url, token="another's")
+        rewrite_lease(postgres, token="another's")
         taken.append(True)
 
-    with closing(Store(url)) as store, store.lease("s").held(on_lost=int, on_stop=pytest.fail):
+    with closing(Store(postgres)) as store, store.lease("s").held(on_lost=int, on_stop=pytest.fail):
         sa.event.listen(store._database.engine, "commit", sleep)  # until it is taken over
         with pytest.raises(WorldError, match="another driver has taken the study over"):
             writes(store)["charge"]()
@@ -469,14 +480,14 @@ def test_a_database_of_another_version_is_refused_and_left_alone(url: str, state
     engine.dispose()
 
 
-def test_studies_that_begin_at_once_make_their_tables_one_after_the_other() -> None:
-    url, together = postgres(), Barrier(6)
+def test_studies_that_begin_at_once_make_their_tables_one_after_the_other(postgres: str) -> None:
+    together = Barrier(6)
 
     def begin(number: int) -> None:
         together.wait()
-        Store(url).close()
+        Store(postgres).close()
         together.wait()
-        Arms(url, f"s{number}").close()
+        Arms(postgres, f"s{number}").close()
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(begin, range(6)))

@@ -19,11 +19,10 @@ from mlflow.entities import Metric
 from study import cli
 from study.database import sqlite_url, without_password
 from study.errors import UnknownStudyError, WorldError
-from study.history import study_record
+from study.history import is_done, study_record
 from study.records import Amendment, ArmStop, Continuation, Cost, FailureClass, Place, StudyRecord, TrialState
 from study.report.fairness import parities, spendings
 from study.tracking.mirror import SyncResult, sync
-from study.tracking.moments import is_done
 from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
 from study.tracking.views import views
