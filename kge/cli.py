@@ -89,7 +89,8 @@ def train(
             for validation in _fit(training_config, dataset, directory=directory, device=device):
                 click.echo(head + _line(validation))
                 head = ""
-                curve += [] if validation.replayed else [validation]
+                if not curve or validation.epoch > curve[-1].epoch:  # not one that is told again
+                    curve.append(validation)
                 _write_curve(directory / "curve.csv", curve)
     except BlockingIOError:
         raise click.UsageError(f"--directory: must be free, another training writes to {directory}") from None

@@ -130,6 +130,7 @@ class NegativesConfig(Section):
         for name in ("head", "tail"):
             count = getattr(self, name)
             require(count is None or count >= 1, f"negatives.{name}", ">= 1", count)
+            require(count is None or count < 2**31, f"negatives.{name}", "< 2^31", count)
 
     @property
     def per_side(self) -> tuple[int, int]:

@@ -270,7 +270,8 @@ def _check_objective(space: Space, config: Mapping[str, Any]) -> None:
     if objective != arm.objective:
         deciding = next((name for name in chosen if aim(**{**chosen, name: usual[name]}) != objective), "name")
         path = "negatives.filtered" if deciding == "filtered" else f"loss.{deciding}"
-        must = f"must not change what the loss aims at ({arm.objective}): hold it in an arm, or under `fixed`"
+        place = "under `fixed`" if deciding == "filtered" else "in an arm, or under `fixed`"
+        must = f"must not change what the loss aims at ({arm.objective}): hold it {place}"
         raise ConfigError(f"{space.origins.get(path, path)}: {must}, got {objective}")
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from study.budget import UNIT_NAMES, UNITS, Ledger, amount
-from study.history import is_done, ledger_of
+from study.history import is_done, is_searched, ledger_of
 from study.lease import Owner
 from study.pretraining import best_trial, start_text
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
@@ -70,8 +70,8 @@ def _pretraining(arm: Arm, trials: Sequence[TrialRecord]) -> Iterator[str]:
 def _driver(record: StudyRecord, owner: Owner | None) -> str:
     if owner is not None and owner.is_alive:
         return f"driven by {owner.name}"
-    is_finished = bool(record.trials) and all(is_done(record, arm.name) for arm in record.arms)
-    return "no driver is running" if is_finished else f"no driver is running: `study resume {record.name}`"
+    is_over = bool(record.trials) and is_searched(record) and all(is_done(record, arm.name) for arm in record.arms)
+    return "no driver is running" if is_over else f"no driver is running: `study resume {record.name}`"
 
 
 def _states(trials: Sequence[TrialRecord]) -> str:

@@ -131,7 +131,7 @@ def _rank_gap(metrics: dict[str, float]) -> float:
 
 def _filtered(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
     """With known answers removed from the negatives no loss here has a finite optimum."""
-    names = [arm.name for arm in arms if _filters_negatives(arm)]
+    names = [arm.name for arm in arms if _filters_negatives(arm) and arm.arm.objective != "unbounded"]
     if names:
         what = "Known answers were filtered from the negatives, so the stated optimum does not hold"
         yield Notice(sentence=f"{what}: {text.listing(names)}.", section="results")

@@ -155,14 +155,15 @@ def _group(objective: str, rows: list[HeadlineRow], comparable: bool) -> Group:
         objective,
         (objective, "Nothing is recorded here about the optimum of these losses.", "Only arms of this group share it."),
     )
-    if len(rows) == 1:
+    has_optimum = objective != "unbounded"
+    if len(rows) == 1 and has_optimum:
         support = "No other arm of this study has this optimum, so theory offers this arm no partner."
     return Group(
         objective=objective,
         title=title,
         meaning=meaning,
         support=support,
-        rows=tuple(_mark_leader(rows) if comparable else rows),
+        rows=tuple(_mark_leader(rows) if comparable and has_optimum else rows),
     )
 
 

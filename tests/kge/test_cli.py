@@ -202,6 +202,10 @@ REFUSED = [
         r".*loss\.margin: must be a finite number, got NaN",
     ),
     (
+        ["train", "small.yaml", "--set", "loss={name: ns}", "--set", f"negatives.tail={2**70}"],
+        rf"--set negatives\.tail: must be < 2\^31, got {2**70}",
+    ),
+    (
         ["train", "small.yaml", "--set", f"training.batch_size={2**70}"],
         rf"--set training\.batch_size: must be < 2\^31, got {2**70}",
     ),

@@ -87,5 +87,6 @@ def test_a_study_whose_replicates_failed_is_finished_all_the_same() -> None:
     for frozen in ((), record.selections[:1]):  # the driver died before it had frozen the best of every arm
         early = replace(record, selections=frozen, replicate_records=(), openings=())
         assert "study resume" in next(status_lines(early, None))
+    assert "study resume" in next(status_lines(replace(record, budget=Cost(trials=8)), None)), "amended"
     untested = tuple(replace(each, test_metrics=()) for each in record.replicate_records)
     assert "study resume" in next(status_lines(replace(record, replicate_records=untested), None))
