@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from kge import building, catalog, footprint, precision
+from kge import building, catalog, fitting, footprint, precision
 from kge.cli import _read_config
 from kge.fitting import BEST, LAST
 from tests.kge.command_line import CONFIG, Kge
@@ -84,6 +86,24 @@ def test_training_goes_on_where_its_directory_stopped(kge: Kge, tmp_path: Path) 
     kge("train", "small.yaml", "--directory", "straight")
     tables = [torch.load(tmp_path / name / LAST)["training"]["model"]["entities"] for name in ("x", "straight")]
     assert torch.equal(*tables)
+    with (tmp_path / "x" / "curve.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("which", [1, 2])
+def test_a_validation_that_memory_interrupts_is_in_the_curve(
+    kge: Kge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """It is told again alone, because its best checkpoint was not written when it was in `last.pt` already."""
+    save, calls = fitting._save_best, count(1)
+
+    def fail_once(*arguments: Any) -> None:
+        if next(calls) == which:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        save(*arguments)
+
+    monkeypatch.setattr(fitting, "_save_best", fail_once)
+    assert kge("train", "small.yaml", "--directory", "x").code == 0
     with (tmp_path / "x" / "curve.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
 
