@@ -25,7 +25,8 @@ MATTERS: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "negatives.tail": ("training.type", ("negative_sampling",)),
     "negatives.filtered": ("training.type", ("negative_sampling",)),
 }
-# The same for options of losses, which arms hold and studies never tune.
+# The same for options of losses; apart, because a study leaves what cannot matter out of the cards of its spaces, and
+# those of studies that have begun have it.
 OPTIONS_MATTER: Mapping[str, tuple[str, tuple[Value, ...]]] = {
     "loss.alpha": ("loss.subsampling", ("base", "freq", "uniq")),
 }

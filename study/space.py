@@ -260,7 +260,6 @@ def _check_objective(space: Space, config: Mapping[str, Any]) -> None:
     """An option that changes what a loss aims at is an arm's, or the study's: tuned, it would mix two questions."""
     arm = space.arm
     class_ = LOSSES[arm.loss]
-    usual = {**defaults(class_), "filtered": False}
     chosen = {**{name: config["loss"][name] for name in options(class_)}, "filtered": config["negatives"]["filtered"]}
 
     def aim(*, filtered: bool, **choice: Any) -> str:
@@ -268,6 +267,7 @@ def _check_objective(space: Space, config: Mapping[str, Any]) -> None:
 
     objective = aim(**chosen)
     if objective != arm.objective:
+        usual = {**defaults(class_), "filtered": False}
         deciding = next((name for name in chosen if aim(**{**chosen, name: usual[name]}) != objective), "name")
         path = "negatives.filtered" if deciding == "filtered" else f"loss.{deciding}"
         place = "under `fixed`" if deciding == "filtered" else "in an arm, or under `fixed`"

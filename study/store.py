@@ -320,8 +320,7 @@ class Store:
         """Replicates by arm and index, with what their training was charged."""
         costs: dict[tuple[str, int], Cost] = {}
         for charge in self.measurements(study, "replicate"):
-            spent = charge.cost
-            costs[charge.arm, charge.trial] = costs.get((charge.arm, charge.trial), Cost(trials=1)) + spent
+            costs[charge.arm, charge.trial] = costs.get((charge.arm, charge.trial), Cost(trials=1)) + charge.cost
         rows = self._database.select(_replicates, study=study)
         return [_replicate(row, costs.get((row["arm"], row["replicate"]), Cost(trials=1))) for row in rows]
 

@@ -170,11 +170,6 @@ def _beats(pair: Comparison) -> float:
     return pair.beats if pair.difference > 0 else 1 - pair.beats
 
 
-def _possible(difference: float) -> str:
-    """A difference that could be detected; those above 1 are none that an MRR can have."""
-    return text.score(difference) if difference <= 1 else "no possible difference"
-
-
 def _sentence(pair: Comparison, outcome: PairOutcome, *, seeds: int, asked: float, confidence: float) -> str:
     size, (ahead, behind) = text.score(abs(pair.difference)), _ahead(pair)
     if outcome is PairOutcome.BETTER:
@@ -185,7 +180,8 @@ def _sentence(pair: Comparison, outcome: PairOutcome, *, seeds: int, asked: floa
             f" with probability {_beats(pair):.2f}, and {asked:g} is asked for."
         )
     beyond = max(abs(pair.low), abs(pair.high))
+    detectable = text.gap(pair.detectable, "no possible difference")
     return (
-        f"Not decided: {seeds} seeds could detect {_possible(pair.detectable)}, the difference is {size}. More than"
+        f"Not decided: {seeds} seeds could detect {detectable}, the difference is {size}. More than"
         f" {text.score(beyond)} either way is excluded at {text.percent(confidence)}."
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from study.budget import UNIT_NAMES
 from study.records import StudyRecord
 
 
@@ -25,9 +26,9 @@ def _missing(record: StudyRecord) -> Iterator[tuple[str, str]]:
     yield "Objective distributions", "the table does not say what the losses aim at"
     if not any(trial.random for trial in record.trials):
         yield "Expected best against budget", "no trial is marked as drawn independently at random (column random)"
-    for unit, name in (("epochs", "epochs"), ("device_seconds", "device-seconds")):
+    for unit in ("epochs", "device_seconds"):
         if not any(getattr(trial.cost, unit) for trial in record.trials):
-            yield f"Budgets and curves in {name}", f"the table has no column {unit}, or zeros alone"
+            yield f"Budgets and curves in {UNIT_NAMES[unit]}", f"the table has no column {unit}, or zeros alone"
     yield "Fair at every moment", "the table has no times; trials count in the order of their numbers"
     yield "Search spaces, best values near a bound, importances", "the table has values and no ranges"
     yield "The seal on the test split", "nothing says when it was looked at"

@@ -12,6 +12,7 @@ from study.report.lookup import ArmRecord
 from study.report.pruning import RungRow
 from study.report.seal import SealRow
 from study.report.spaces import CardRow
+from study.report.tables import has_optimum
 
 _NAMED = 4  # a sentence names this many and counts more
 _RANK_ALARM = 0.001  # optimistic minus pessimistic MRR: more says that many scores tie
@@ -131,7 +132,7 @@ def _rank_gap(metrics: dict[str, float]) -> float:
 
 def _filtered(arms: Iterable[ArmRecord]) -> Iterator[Notice]:
     """With known answers removed from the negatives no loss here has a finite optimum."""
-    names = [arm.name for arm in arms if _filters_negatives(arm) and arm.arm.objective != "unbounded"]
+    names = [arm.name for arm in arms if _filters_negatives(arm) and has_optimum(arm.arm.objective)]
     if names:
         what = "Known answers were filtered from the negatives, so the stated optimum does not hold"
         yield Notice(sentence=f"{what}: {text.listing(names)}.", section="results")

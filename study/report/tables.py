@@ -131,6 +131,11 @@ OBJECTIVES = {
 }
 
 
+def has_optimum(objective: str) -> bool:
+    """Whether the scores that the losses of an objective aim at exist at all."""
+    return objective != "unbounded"
+
+
 def headline(arms: tuple[ArmRecord, ...], *, planned: int, comparable: bool) -> tuple[Group, ...]:
     """Arms grouped by objective distribution, known groups first, each in the order of the study."""
     rows = [_row(arm, planned) for arm in arms]
@@ -155,15 +160,14 @@ def _group(objective: str, rows: list[HeadlineRow], comparable: bool) -> Group:
         objective,
         (objective, "Nothing is recorded here about the optimum of these losses.", "Only arms of this group share it."),
     )
-    has_optimum = objective != "unbounded"
-    if len(rows) == 1 and has_optimum:
+    if len(rows) == 1 and has_optimum(objective):
         support = "No other arm of this study has this optimum, so theory offers this arm no partner."
     return Group(
         objective=objective,
         title=title,
         meaning=meaning,
         support=support,
-        rows=tuple(_mark_leader(rows) if comparable and has_optimum else rows),
+        rows=tuple(_mark_leader(rows) if comparable and has_optimum(objective) else rows),
     )
 
 

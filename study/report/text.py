@@ -14,9 +14,9 @@ def score(value: float | None) -> str:
     return DASH if value is None else f"{value:.4f}".replace("-", _MINUS)
 
 
-def gap(difference: float) -> str:
-    """A difference of two MRRs, neither of which is above 1."""
-    return score(difference) if difference <= 1 else "above 1, more than two can differ by"
+def gap(difference: float, beyond: str) -> str:
+    """A difference of two MRRs; what to say of one above 1, by which no two differ."""
+    return score(difference) if difference <= 1 else beyond
 
 
 def signed(value: float | None) -> str:

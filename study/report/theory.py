@@ -7,7 +7,7 @@ https://aclanthology.org/2021.acl-long.429
 from dataclasses import dataclass
 
 from study.records import Arm
-from study.report.tables import SIMILAR, title
+from study.report.tables import SIMILAR, has_optimum, title
 
 _LIMITS = {
     "smoothed": SIMILAR,
@@ -36,7 +36,7 @@ def support(first: Arm, second: Arm) -> Support:
             sentence=f"not supported: {first.loss} aims at {aims[0]}, {second.loss} at {aims[1]}, so the difference is"
             " one of objective as much as of anything else",
         )
-    if first.objective == "unbounded" and first.loss != second.loss:
+    if not has_optimum(first.objective) and first.loss != second.loss:
         return Support(
             supported=False, sentence="not supported: with known answers left out neither loss has an optimum"
         )
