@@ -29,13 +29,14 @@ from study.history import study_record, trial_records
 from study.lease import LOST, Hold
 from study.nodes import Slots
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
-from study.opening import TestJob, open_test, progress, record_test, sealed, untested
+from study.opening import TestJob, open_test, progress, record_test, untested
 from study.pretraining import generations
 from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
 from study.revision import Revision, revised
 from study.runner import Cluster
+from study.sealing import sealed
 from study.search import SearchWork
 from study.selection import current, freeze
 from study.site import Site

@@ -10,7 +10,7 @@ from study.attempts import by_trial, unmeasured
 from study.budget import Ledger
 from study.failures import stops
 from study.hypotheses import declared
-from study.pretraining import charged_before, generations, stranded
+from study.pretraining import best_trial, charged_before, generations, stranded
 from study.records import (
     TEST_SPLIT,
     ArmStop,
@@ -22,6 +22,7 @@ from study.records import (
     TrialRecord,
     TrialState,
 )
+from study.sealing import sealed
 from study.store import AttemptRecord, Registration, Store
 
 
@@ -58,12 +59,21 @@ def is_searched(record: StudyRecord) -> bool:
 
 
 def is_done(record: StudyRecord, arm: str) -> bool:
-    """True when nothing more will come: all replicates are through, or the search is over and found nothing here."""
+    """True when nothing more will come: the search is over, and all replicates of what it selects are through."""
     trials = record.trials_of(arm)
     if any(not each.state.is_final for each in trials):
         return False
-    if record.current_selection(arm) is None:
-        return not any(trial.is_selectable for trial in trials) and is_searched(record)
+    chosen, best = record.current_selection(arm), best_trial(trials)
+    if chosen is None or best is None:
+        return best is None and is_searched(record)
+    if chosen.trial != best.number and arm not in sealed(record.openings, record.amendments):
+        return False
+    # A search that has selected is over; only an amendment lets it go on.
+    return is_replicated(record, arm) and (not record.amendments or is_searched(record))
+
+
+def is_replicated(record: StudyRecord, arm: str) -> bool:
+    """True when every replicate of the arm's selection was ranked or failed."""
     replicates = record.current_replicates(arm)
     through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
     return len(through) == len(replicates) >= record.replicates

@@ -17,7 +17,8 @@ from kge.ranks_file import write_ranks
 from study.errors import UserError
 from study.layout import best_checkpoint, replicate_folder
 from study.object_store import ObjectStore
-from study.records import Amendment, Opening, Outcome, ReplicateRecord, Selection, TrialState
+from study.records import Opening, Outcome, ReplicateRecord, Selection, TrialState
+from study.sealing import sealed
 from study.store import Store
 from study.work import ArmProgress
 
@@ -33,13 +34,6 @@ class TestJob:
     replicate: ReplicateRecord
     dataset: str
     checkpoint: Path
-
-
-def sealed(openings: Iterable[Opening], amendments: Iterable[Amendment]) -> frozenset[str]:
-    """The arms whose test split was opened and may not be opened again."""
-    permitted = max((amendment.number for amendment in amendments if amendment.reopens), default=0)
-    latest = {each.arm: each.amendment for each in sorted(openings, key=lambda each: (each.arm, each.number))}
-    return frozenset(arm for arm, amendment in latest.items() if amendment >= permitted)
 
 
 def untested(store: Store, *, study: str, folder: Path, selections: Iterable[Selection]) -> list[TestJob]:

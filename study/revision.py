@@ -13,8 +13,8 @@ from kge.catalog import load
 from study import amendment
 from study.config import StudyConfig, load_study, parse_study
 from study.errors import UserError
-from study.opening import sealed
 from study.records import Amendment
+from study.sealing import sealed
 from study.space import compose_all
 from study.store import Registration, Store
 from study.trial import with_start

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from study.budget import UNITS, amount
-from study.history import is_done
+from study.history import is_replicated
 from study.records import Cost, ReplicateRecord, StudyRecord, TrialRecord
 from study.stats import parity_factor
 from study.tracking.moments import milliseconds, opened_at, openings_of, selected_at, settled_at
@@ -57,7 +57,7 @@ def arm_points(record: StudyRecord, arm: str) -> Iterator[Point]:
         best = max(best, selectable_mrr(trial))
         yield from _points({"best_mrr": best} | _charges(spent), step=step, time=settled_at(record, trial))
     openings = openings_of(record, arm)
-    for place, opening in enumerate(openings if is_done(record, arm) else openings[:-1], start=1):
+    for place, opening in enumerate(openings if is_replicated(record, arm) else openings[:-1], start=1):
         covered = {index for each in openings[:place] for index in each.replicates}
         replicates = [each for each in record.replicate_records if each.arm == arm and each.index in covered]
         current = [each for each in replicates if each.selection_sha256 == opening.selection_sha256]

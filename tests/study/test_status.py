@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from study.records import ArmStop, Cost, Place, TrialState
+from study.history import is_done
+from study.records import Amendment, ArmStop, Cost, Place, TrialState
 from study.status import status_lines
 from tests.study import records_factory
 
@@ -90,3 +91,26 @@ def test_a_study_whose_replicates_failed_is_finished_all_the_same() -> None:
     assert "study resume" in next(status_lines(replace(record, budget=Cost(trials=8)), None)), "amended"
     untested = tuple(replace(each, test_metrics=()) for each in record.replicate_records)
     assert "study resume" in next(status_lines(replace(record, replicate_records=untested), None))
+
+
+def test_an_amended_study_is_not_over_before_its_new_best_is_frozen() -> None:
+    record = records_factory.finished(trials=8)
+    arm = record.arms[0].name
+    best = record.current_selection(arm).trial
+    second = next(each.number for each in record.trials_of(arm) if each.is_selectable and each.number != best)
+    earlier = tuple(replace(each, trial=second) if each.arm == arm else each for each in record.selections)
+    permission = Amendment(
+        number=1,
+        spec=record.spec,
+        spec_sha256=record.spec_sha256,
+        changes=("budget.trials: 7 -> 8",),
+        reopens=True,
+        time=0,
+    )
+    amended = replace(record, selections=earlier, amendments=(permission,))  # the driver died before freezing again
+    assert not is_done(amended, arm)
+    assert "study resume" in next(status_lines(amended, None))
+    sealed = replace(amended, amendments=(replace(permission, reopens=False),))
+    assert is_done(sealed, arm), "test was opened: what was selected stays"
+    more = replace(record, amendments=(permission,), budget=Cost(trials=12))
+    assert not is_done(more, arm), "nothing of what was added has started"
