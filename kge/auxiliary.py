@@ -1,6 +1,6 @@
 """Relation prediction as a second task: which relation holds between head and tail?
 
-Shapes  B triples of the batch.
+Shapes  B triples that the batch counts for, as for a penalty (kge.regularizers.base).
 
     (weight / B) sum over triples of  - log p(r | h, t),    p(. | h, t) = softmax over all relations
 
@@ -32,12 +32,12 @@ class RelationPrediction:
     def __init__(self, *, weight: float) -> None:
         self._weight = weight
 
-    def loss(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
-        """The term to add to the loss of the batch."""
+    def loss(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
+        """The term to add to the loss of a batch that counts for `count` triples: a sum over its own, by `count`."""
         assert isinstance(model, AbstractMultilinear)
         head, tail = model.entity_dropout(lookup(model.entities, triples[:, ::2])).unbind(1)
         r = triples[:, 1]
-        total = cross_entropy(model.score_relations(head, tail), r)
+        total = cross_entropy(model.score_relations(head, tail), r, reduction="sum")
         if model.reciprocal:
-            total = total + cross_entropy(model.score_relations(tail, head), r + model.num_relations)
-        return self._weight * total
+            total = total + cross_entropy(model.score_relations(tail, head), r + model.num_relations, reduction="sum")
+        return self._weight * total / count

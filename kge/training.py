@@ -26,7 +26,7 @@ from kge.optimization import Schedule, build_optimizer, clip, step
 from kge.precision import products
 from kge.regularizers import build_regularizer
 
-Term = Callable[[AbstractModel, Triples], Tensor]  # what is added to the loss of a batch
+Term = Callable[[AbstractModel, Triples, float], Tensor]  # what is added to the loss of a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +112,9 @@ class Training:
         self._optimizer.zero_grad()
         loss = self._type.backward(self.model, rows)
         if self._terms:
-            triples = self._type.triples(rows)
+            triples, count = self._type.triples(rows), len(rows) * self._type.triples_per_row
             for term in self._terms:
-                value = term(self.model, triples)
+                value = term(self.model, triples, count)
                 value.backward()
                 loss = loss + value.detach()
         clip(self.model, self.config.optimizer.max_norm)

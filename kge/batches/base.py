@@ -30,6 +30,7 @@ class AbstractTrainingType(ABC):
     """
 
     size: int  # what an epoch visits, each once: training triples or distinct queries
+    triples_per_row: float = 1.0  # training triples behind a row, in the mean over an epoch
 
     @abstractmethod
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:

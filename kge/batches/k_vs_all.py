@@ -65,6 +65,7 @@ class KVsAll(AbstractTrainingType):
         )
         self._device, self._length = self._length.device, self._length.cpu()
         self._first = self._length.cumsum(0) - self._length
+        self.triples_per_row = len(self._entity) / self.size
         self._weight = mass * self.size / (2 * len(dataset.train)) if query_weight == "answers" else None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:

@@ -1,6 +1,7 @@
 """What every regularizer promises: a penalty on the parameters, added once per batch.
 
-Shapes  B triples of the batch.
+Shapes  B triples that the batch counts for: its own, or with `k_vs_all`, where batches have fewer and more, as many as
+        its queries have in the mean. So the mean of an epoch is one over all its triples, whatever the batches are.
 Dropout never touches a penalty: it is about what is stored.
 """
 
@@ -20,5 +21,5 @@ class AbstractRegularizer(ABC):
     applies_to: ClassVar[type[AbstractModel]]
 
     @abstractmethod
-    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
-        """The term to add to the loss of the batch."""
+    def penalty(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
+        """The term to add to the loss of a batch that counts for `count` triples: a sum over its own, by `count`."""

@@ -1,6 +1,6 @@
 """DURA: both entities of a row, and both of its queries, should be short.
 
-Shapes  B triples of the batch.
+Shapes  B triples that the batch counts for.
 
     (weight / B) sum over rows of  2 a [ |h|^2 + |t|^2 ] + 2 (1 - a) [ |tail_query(h, r)|^2 + |head_query(r, t)|^2 ]
 
@@ -38,7 +38,7 @@ class DURA(AbstractRegularizer):
         self._weight = weight
         self._entity_share = entity_share
 
-    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+    def penalty(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractMultilinear)
         entities = queries = model.entities.new_zeros(())
         distinct = _rows(model, triples)
@@ -47,7 +47,7 @@ class DURA(AbstractRegularizer):
             for anchor, as_tails in ((head, True), (tail, False)):
                 queries = queries + _square(model.relate(anchor, r, as_tails=as_tails, dropout=NO_DROPOUT))
         share = self._entity_share
-        return 2 / len(distinct) * 2 * self._weight * (share * entities + (1 - share) * queries) / len(triples)
+        return 2 / len(distinct) * 2 * self._weight * (share * entities + (1 - share) * queries) / count
 
 
 def _square(vectors: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Powers of the Lp norm, for p in 1, 2, 3.
 
-Shapes  B triples of the batch.
+Shapes  B triples that the batch counts for.
 
     whole tables:        (weight / p) sum |theta|^p, the entity term twice (as head and as tail)
     batch, `weighted`:   (weight / p) (1 / B) sum over occurrences in the batch of |theta|^p
@@ -31,26 +31,26 @@ class Lp(AbstractRegularizer):
         self._entity_weight = entity_weight
         self._relation_weight = relation_weight
 
-    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+    def penalty(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
         total = model.entities.new_zeros(())
         if self._entity_weight:
-            total = total + self._entity_weight * self._entities(model, triples)
+            total = total + self._entity_weight * self._entities(model, triples, count)
         if self._relation_weight:
-            total = total + self._relation_weight * self._relations(model, triples)
+            total = total + self._relation_weight * self._relations(model, triples, count)
         return total / self._p
 
-    def _entities(self, model: AbstractModel, triples: Triples) -> Tensor:
+    def _entities(self, model: AbstractModel, triples: Triples, count: float) -> Tensor:
         if not self._weighted:
             return 2 * self._power(model.entities)
-        return self._power(lookup(model.entities, triples[:, ::2])) / len(triples)
+        return self._power(lookup(model.entities, triples[:, ::2])) / count
 
-    def _relations(self, model: AbstractModel, triples: Triples) -> Tensor:
+    def _relations(self, model: AbstractModel, triples: Triples, count: float) -> Tensor:
         if not self._weighted:
             return self._power(model.relations)
         total = self._power(lookup(model.relations, triples[:, 1]))
         if model.reciprocal:
             total = total + self._power(lookup(model.relations, triples[:, 1] + model.num_relations))
-        return total / len(triples)
+        return total / count
 
     def _power(self, values: Tensor) -> Tensor:
         return values.abs().pow(self._p).sum()

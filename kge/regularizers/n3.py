@@ -1,6 +1,6 @@
 """N3: the nuclear 3-norm of the tensor of scores, by the factors that a batch uses.
 
-Shapes  B triples of the batch.
+Shapes  B triples that the batch counts for.
 
     (weight / B) sum over rows of  sum_i |h_i|^3 + |r_i|^3 + |t_i|^3
 
@@ -34,7 +34,7 @@ class N3(AbstractRegularizer):
     def __init__(self, *, weight: float) -> None:
         self._weight = weight
 
-    def penalty(self, model: AbstractModel, triples: Triples) -> Float[Tensor, ""]:
+    def penalty(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
         assert isinstance(model, AbstractTrilinear)
         ends = lookup(model.entities, triples[:, ::2])
         # Either end of a triple is the head of one of a reciprocal model's rows, and the tail of the other.
@@ -44,7 +44,7 @@ class N3(AbstractRegularizer):
             total = 2 * _cubes(as_heads, model).sum()
         else:
             total = _cubes(as_heads, model).sum() + _cubes(as_tails, model).sum()
-        return 2 / (1 + model.reciprocal) * self._weight * (total + _of_relations(model, triples[:, 1])) / len(triples)
+        return 2 / (1 + model.reciprocal) * self._weight * (total + _of_relations(model, triples[:, 1])) / count
 
 
 def _of_relations(model: AbstractTrilinear, r: Tensor) -> Float[Tensor, ""]:

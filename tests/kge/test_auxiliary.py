@@ -34,7 +34,7 @@ def test_it_is_the_cross_entropy_of_the_relation(name: str, reciprocal: bool) ->
         for head, relation, tail in ((h, r, t), (t, r + R, h))[: 2 if reciprocal else 1]:
             scores = [_score(model, head, each, tail) for each in range(count)]
             total += math.log(sum(map(math.exp, scores))) - scores[relation]
-    assert RelationPrediction(weight=0.7).loss(model, TRIPLES).item() == pytest.approx(0.7 * total / 3)
+    assert RelationPrediction(weight=0.7).loss(model, TRIPLES, float(len(TRIPLES))).item() == pytest.approx(0.7 * total / 3)
 
 
 def test_all_bilinear_models_of_the_head_can() -> None:
@@ -51,6 +51,6 @@ def test_training_with_it_learns_which_relation_holds(reciprocal: bool, least: f
         training = Training(graphs.config(paths | {"auxiliary.relation_weight": weight}), graph)
         for _ in training.epochs():
             pass
-        return RelationPrediction(weight=1.0).loss(training.model.eval(), graph.train).item()
+        return RelationPrediction(weight=1.0).loss(training.model.eval(), graph.train, float(len(graph.train))).item()
 
     assert trained(2.0) < min(least + 0.1, trained(0.0))

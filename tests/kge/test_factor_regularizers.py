@@ -56,7 +56,7 @@ FACTORS: dict[str, tuple[Callable[[Vector], Vector], ...]] = {
 def _penalty(model: AbstractModel, **options: object) -> Tensor:
     regularizer = build_regularizer(RegularizerConfig(**options))  # type: ignore[arg-type]
     assert regularizer is not None
-    return regularizer.penalty(model, TRIPLES)
+    return regularizer.penalty(model, TRIPLES, float(len(TRIPLES)))
 
 
 def test_every_model_that_is_a_sum_of_products_of_three_has_its_factors_here() -> None:

@@ -176,6 +176,34 @@ def test_the_epoch_loss_is_that_of_one_vs_all_at_fixed_parameters() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
+TERMS = [
+    ("complex", {"regularizer": {"name": "n3", "weight": 0.3}}),
+    ("rescal", {"regularizer": {"name": "dura", "weight": 0.3}}),
+    ("transe", {"regularizer": {"name": "lp", "weighted": True, "entity_weight": 0.3, "relation_weight": 0.2}}),
+    ("complex", {"auxiliary.relation_weight": 2.0}),
+]
+
+
+# A query with many answers brings all its triples at once: they count for no less than in batches of triples.
+@pytest.mark.parametrize("reciprocal", [False, True])
+@pytest.mark.parametrize(("model", "term"), TERMS, ids=["n3", "dura", "lp", "relations"])
+def test_penalties_and_tasks_of_an_epoch_are_those_of_one_vs_all(
+    model: str, term: dict[str, object], *, reciprocal: bool
+) -> None:
+    once = [tuple(triple) for triple in GRAPH.train.unique(dim=0).tolist()]
+    graph = graphs.dataset(train=once, valid=GRAPH.valid.tolist(), test=GRAPH.test.tolist())
+    still = {"optimizer.lr": 1e-12, "training.max_epochs": 1, "training.batch_size": 7, "model.reciprocal": reciprocal}
+
+    def added(type_: str) -> float:
+        paths = still | {"training.type": type_}
+        with_it, without = (
+            next(Training(graphs.config(each, model=model), graph).epochs()).loss for each in (paths | term, paths)
+        )
+        return with_it - without
+
+    assert added("k_vs_all") == pytest.approx(added("one_vs_all"), rel=1e-7)
+
+
 def test_penalties_and_tasks_see_the_triples_of_the_queries() -> None:
     paths = {"regularizer": {"name": "n3", "weight": 0.1}, "auxiliary.relation_weight": 1.0, "training.max_epochs": 8}
     losses = [report.loss for report in Training(_config(paths), GRAPH).epochs()]

@@ -32,7 +32,7 @@ def test_whole_tables_with_the_entities_twice(p: int, reciprocal: bool) -> None:
     entities = sum(_power(row, p) for row in model.entities.tolist())
     relations = sum(_power(row, p) for row in model.relations.tolist())
     expected = ENTITY / p * 2 * entities + RELATION / p * relations
-    assert rule.penalty(model, TRIPLES).item() == pytest.approx(expected)
+    assert rule.penalty(model, TRIPLES, float(len(TRIPLES))).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("reciprocal", [False, True])
@@ -48,7 +48,7 @@ def test_weighted_counts_every_occurrence_in_the_batch(p: int, reciprocal: bool)
         used = [r, r + 2] if reciprocal else [r]
         expected += ENTITY / p * (_power(model.entities[h].tolist(), p) + _power(model.entities[t].tolist(), p))
         expected += RELATION / p * sum(_power(model.relations[each].tolist(), p) for each in used)
-    assert rule.penalty(model, TRIPLES).item() == pytest.approx(expected / len(TRIPLES))
+    assert rule.penalty(model, TRIPLES, float(len(TRIPLES))).item() == pytest.approx(expected / len(TRIPLES))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -59,7 +59,7 @@ def test_the_gradient_at_zero_is_zero(p: int, weighted: bool) -> None:
         model.entities.zero_()
     rule = build_regularizer(RegularizerConfig(name="lp", p=p, weighted=weighted, entity_weight=1.0))
     assert rule is not None
-    rule.penalty(model, TRIPLES).backward()
+    rule.penalty(model, TRIPLES, float(len(TRIPLES))).backward()
     assert model.entities.grad is not None
     assert (model.entities.grad == 0).all()
 
