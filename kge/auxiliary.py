@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from kge.data import Triples
-from kge.models.base import AbstractModel
+from kge.models.base import AbstractModel, Ids, Vectors
 from kge.models.lookups import lookup
 from kge.models.multilinear import AbstractMultilinear
 
@@ -29,15 +29,19 @@ class RelationPrediction:
 
     applies_to = AbstractMultilinear
 
-    def __init__(self, *, weight: float) -> None:
+    def __init__(self, *, weight: float, bfloat16: bool = False) -> None:
         self._weight = weight
+        self._bfloat16 = bfloat16
 
     def loss(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:
         """The term to add to the loss of a batch that counts for `count` triples: a sum over its own, by `count`."""
         assert isinstance(model, AbstractMultilinear)
         head, tail = model.entity_dropout(lookup(model.entities, triples[:, ::2])).unbind(1)
         r = triples[:, 1]
-        total = cross_entropy(model.score_relations(head, tail), r, reduction="sum")
+        total = self._sum(model, head, tail, r)
         if model.reciprocal:
-            total = total + cross_entropy(model.score_relations(tail, head), r + model.num_relations, reduction="sum")
+            total = total + self._sum(model, tail, head, r + model.num_relations)
         return self._weight * total / count
+
+    def _sum(self, model: AbstractMultilinear, head: Vectors, tail: Vectors, r: Ids) -> Float[Tensor, ""]:
+        return cross_entropy(model.score_relations(head, tail, bfloat16=self._bfloat16), r, reduction="sum")

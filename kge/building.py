@@ -18,7 +18,7 @@ from kge.losses.logistic import AbstractLogisticLoss
 from kge.models import MODELS
 from kge.models.base import AbstractModel, ModelSpec
 from kge.negatives import NegativeSampler
-from kge.precision import has_bfloat16
+from kge.precision import in_bfloat16
 from kge.regularizers import REGULARIZERS
 
 
@@ -102,7 +102,7 @@ def build_training_type(config: TrainingConfig, dataset: Dataset, *, device: str
     block = Block(
         loss=against_all,
         sub_batch_size=config.training.sub_batch_size,
-        bfloat16=config.training.precision == "bfloat16" and has_bfloat16(device),
+        bfloat16=in_bfloat16(config.training.precision, device),
         fused=fused,
     )
     if type_ == "one_vs_all":

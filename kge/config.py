@@ -87,9 +87,9 @@ class BatchConfig(Section):
     `batch_size` counts triples, or the distinct queries of k_vs_all. There a query counts as often as it has
     `answers`, each by its weight, as in one_vs_all, or all queries are `equal`; None takes the loss's own.
     `precision` is that of matrix products: `tf32` of all of them where a GPU has it, `bfloat16` of the fused
-    softmax losses of inner products where the device has it, and refused with others. `stop_epoch` ends a training
-    there, although its schedule runs to max_epochs. With `capture` a GPU is given the kernels of a small batch at
-    once; it is a matter of speed alone (kge.captured).
+    softmax losses of inner products, and of relation prediction beside them, where the device has it; it is refused
+    with others. `stop_epoch` ends a training there, although its schedule runs to max_epochs. With `capture` a GPU is
+    given the kernels of a small batch at once; it is a matter of speed alone (kge.captured).
     """
 
     type: TrainingType | None = None

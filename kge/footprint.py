@@ -50,7 +50,7 @@ from kge.models.base import AbstractBilinear, AbstractModel
 from kge.models.matrices import AbstractMatrixModel
 from kge.models.rotate import DIFFERENCES, RotatE
 from kge.native import can_run
-from kge.precision import has_bfloat16
+from kge.precision import in_bfloat16
 
 _Bytes = int | float
 
@@ -275,7 +275,7 @@ class _Case:
 
     @property
     def _bytes(self) -> int:
-        return 2 if self._config.training.precision == "bfloat16" and has_bfloat16(self._device) else _FLOAT
+        return 2 if in_bfloat16(self._config.training.precision, self._device) else _FLOAT
 
     def _queries(self, batch: int) -> int:
         return batch if self._type == "k_vs_all" else 2 * batch

@@ -27,6 +27,11 @@ def products(*, tf32: bool) -> Iterator[None]:
             each.fp32_precision = was
 
 
+def in_bfloat16(precision: str, device: str) -> bool:
+    """Whether `training.precision` makes the device multiply in bfloat16."""
+    return precision == "bfloat16" and has_bfloat16(device)
+
+
 @cache
 def has_bfloat16(device: str) -> bool:
     """Whether the device has instructions for products of bfloat16: AVX-512, ARM's, NVIDIA's from Ampere on."""

@@ -23,7 +23,7 @@ from kge.data import Dataset, Triples
 from kge.errors import DivergenceError
 from kge.models.base import AbstractModel
 from kge.optimization import Schedule, build_optimizer, clip, step
-from kge.precision import products
+from kge.precision import in_bfloat16, products
 from kge.regularizers import build_regularizer
 
 Term = Callable[[AbstractModel, Triples, float], Tensor]  # what is added to the loss of a batch
@@ -58,7 +58,7 @@ class Training:
         self._dropout = generator(config.seed, "dropout", device)
         self.model.use_generator(self._dropout)
         self._type = build_training_type(config, dataset, device=device, fused=fused)
-        self._terms = tuple(_terms(config))
+        self._terms = tuple(_terms(config, bfloat16=fused and in_bfloat16(config.training.precision, device)))
         self._optimizer = build_optimizer(config.optimizer, self.model)
         self._schedule = Schedule(
             config.schedule, self._optimizer, lr=config.optimizer.lr, max_epochs=config.training.max_epochs
@@ -183,10 +183,10 @@ class Training:
         return {"order": self._order, "dropout": self._dropout, **self._type.generators()}
 
 
-def _terms(config: TrainingConfig) -> Iterator[Term]:
+def _terms(config: TrainingConfig, *, bfloat16: bool) -> Iterator[Term]:
     """Penalty and further task of a configuration."""
     regularizer = build_regularizer(config.regularizer)
     if regularizer is not None:
         yield regularizer.penalty
     if config.auxiliary.relation_weight:
-        yield RelationPrediction(weight=config.auxiliary.relation_weight).loss
+        yield RelationPrediction(weight=config.auxiliary.relation_weight, bfloat16=bfloat16).loss

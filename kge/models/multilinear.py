@@ -9,7 +9,6 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from kge.models.base import AbstractBilinear, RelationVectors, Scores, Vectors
 
@@ -24,11 +23,16 @@ class AbstractMultilinear(AbstractBilinear):
     def relation_query(self, head: Vectors, tail: Vectors) -> RelationVectors:
         """The vector whose inner product with `embed_relation(r)` is the score of (h, r, t)."""
 
-    def score_relations(self, head: Vectors, tail: Vectors) -> Scores:
-        """Scores of all relations of (h, ?, t), reciprocal ones behind the others, with dropout of relations."""
+    def score_relations(self, head: Vectors, tail: Vectors, *, bfloat16: bool = False) -> Scores:
+        """Scores of all relations of (h, ?, t), reciprocal ones behind the others, with dropout of relations.
+
+        With `bfloat16` that is the precision of their product, forwards and backwards.
+        """
         every = torch.arange(len(self.relations), device=head.device)
-        relations: Tensor = self.relation_dropout(self.embed_relation(every))
-        return self.compare(self.relation_query(head, tail), relations)
+        query, relations = self.relation_query(head, tail), self.relation_dropout(self.embed_relation(every))
+        if bfloat16:
+            return self.compare(query.bfloat16(), relations.bfloat16()).to(query.dtype)
+        return self.compare(query, relations)
 
 
 class AbstractTrilinear(AbstractMultilinear):

@@ -1,7 +1,7 @@
 """What every regularizer promises: a penalty on the parameters, added once per batch.
 
 Shapes  B triples that the batch counts for: its own, or with `k_vs_all`, where batches have fewer and more, as many as
-        its queries have in the mean. So the mean of an epoch is one over all its triples, whatever the batches are.
+        so many queries have in the mean. So the mean of an epoch is that over all triples, whatever its batches are.
 Dropout never touches a penalty: it is about what is stored.
 """
 

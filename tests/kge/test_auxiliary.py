@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
+from kge import precision
 from kge.auxiliary import RelationPrediction
 from kge.models import MODELS
 from kge.models.base import AbstractModel
@@ -34,7 +36,37 @@ def test_it_is_the_cross_entropy_of_the_relation(name: str, reciprocal: bool) ->
         for head, relation, tail in ((h, r, t), (t, r + R, h))[: 2 if reciprocal else 1]:
             scores = [_score(model, head, each, tail) for each in range(count)]
             total += math.log(sum(map(math.exp, scores))) - scores[relation]
-    assert RelationPrediction(weight=0.7).loss(model, TRIPLES, float(len(TRIPLES))).item() == pytest.approx(0.7 * total / 3)
+    assert RelationPrediction(weight=0.7).loss(model, TRIPLES, float(len(TRIPLES))).item() == pytest.approx(
+        0.7 * total / 3
+    )
+
+
+@pytest.mark.parametrize("name", ABLE)
+def test_in_bfloat16_it_and_its_gradients_are_the_same_to_the_precision(name: str) -> None:
+    found = []
+    for bfloat16 in (False, True):
+        model = graphs.build(name, entities=5, relations=R, dim=4, reciprocal=True)
+        value = RelationPrediction(weight=0.7, bfloat16=bfloat16).loss(model, TRIPLES, float(len(TRIPLES)))
+        value.backward()
+        found.append([value.detach(), *(each.grad for each in model.parameters() if each.grad is not None)])
+    for exact, near in zip(*found, strict=True):
+        assert near.dtype == exact.dtype
+        assert 0 < (near - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("float32", torch.float64), ("bfloat16", torch.bfloat16)])
+def test_it_has_the_precision_of_the_training(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
+    training = Training(graphs.config({"auxiliary.relation_weight": 1.0, "training.precision": name}), graphs.ring())
+    compare, seen = training.model.compare, []
+
+    def watched(query: Tensor, candidates: Tensor) -> Tensor:
+        seen.append((query.dtype, candidates.dtype))
+        return compare(query, candidates)
+
+    monkeypatch.setattr(training.model, "compare", watched)
+    next(training.steps())
+    assert seen == [(dtype, dtype)]
 
 
 def test_all_bilinear_models_of_the_head_can() -> None:

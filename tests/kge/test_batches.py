@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kge import building
+from kge import precision
 from kge.batches import AbstractTrainingType
 from kge.building import build_model, build_training_type, generator
 from kge.config import TrainingConfig
@@ -156,14 +156,14 @@ def test_the_official_sub_batch_bug_is_not_reproduced() -> None:
 
 
 def test_bfloat16_changes_the_step_a_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
     exact, rounded = (Step(graphs.config({"training.precision": name})) for name in ("float32", "bfloat16"))
     assert exact.value != rounded.value
     assert rounded.value.item() == pytest.approx(exact.value.item(), rel=0.01)
 
 
 def test_bfloat16_is_float32_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
     exact, asked = (Step(graphs.config({"training.precision": name})) for name in ("float32", "bfloat16"))
     assert torch.equal(asked.value, exact.value)
     assert all(torch.equal(mine, its) for mine, its in zip(asked.gradients, exact.gradients, strict=True))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from kge import building, catalog, fitting, footprint, precision
+from kge import catalog, fitting, precision
 from kge.cli import _read_config
 from kge.fitting import BEST, LAST
 from tests.kge.command_line import CONFIG, Kge
@@ -29,8 +29,7 @@ def _files(folder: Path) -> set[Path]:
 
 
 def test_bfloat16_on_a_processor_without_is_float32_and_said(kge: Kge, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (building, footprint, precision):
-        monkeypatch.setattr(module, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
     softmax = ("train", "small.yaml", "--device", "cpu", "--set", "loss.name=sce")
     exact = kge(*softmax, "--directory", "exact")
     asked = kge(*softmax, "--directory", "asked", "--set", "training.precision=bfloat16")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from kge import building
+from kge import precision
 from kge.batches import Block, has_kernel
 from kge.building import build_model, build_training_type, check_combination
 from kge.config import LossConfig, ModelConfig, RegularizerConfig, TrainingConfig
@@ -100,7 +100,7 @@ def test_bfloat16_is_taken_exactly_where_a_kernel_uses_it(
     model: str, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it is accepted it changes the step; where it would change nothing it is refused."""
-    monkeypatch.setattr(building, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda device: True)
 
     def value(precision: str) -> torch.Tensor:
         config = graphs.config({"training.precision": precision, "model.init.std": 0.5}, model=model, loss=loss)
