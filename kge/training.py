@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +26,12 @@ from kge.optimization import Schedule, build_optimizer, clip, step
 from kge.precision import in_bfloat16, products
 from kge.regularizers import build_regularizer
 
-Term = Callable[[AbstractModel, Triples, float], Tensor]  # what is added to the loss of a batch
+
+class Term(NamedTuple):
+    """What is added to the loss of a batch."""
+
+    of: Callable[[AbstractModel, Triples, float], Tensor]
+    by_triple: bool  # a sum over triples, which may be made part by part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +119,12 @@ class Training:
         if self._terms:
             triples, count = self._type.triples(rows), len(rows) * self._type.triples_per_row
             for term in self._terms:
-                value = term(self.model, triples, count)
-                value.backward()
-                loss = loss + value.detach()
+                # A few queries may have many thousand answers: no more rows at a time than in a batch of triples.
+                size = self.config.training.batch_size if term.by_triple else max(1, len(triples))
+                for part in triples.split(size):
+                    value = term.of(self.model, part, count)
+                    value.backward()
+                    loss = loss + value.detach()
         clip(self.model, self.config.optimizer.max_norm)
         return loss
 
@@ -187,6 +195,7 @@ def _terms(config: TrainingConfig, *, bfloat16: bool) -> Iterator[Term]:
     """Penalty and further task of a configuration."""
     regularizer = build_regularizer(config.regularizer)
     if regularizer is not None:
-        yield regularizer.penalty
+        yield Term(regularizer.penalty, regularizer.by_triple)
     if config.auxiliary.relation_weight:
-        yield RelationPrediction(weight=config.auxiliary.relation_weight, bfloat16=bfloat16).loss
+        second = RelationPrediction(weight=config.auxiliary.relation_weight, bfloat16=bfloat16)
+        yield Term(second.loss, by_triple=True)

@@ -19,6 +19,7 @@ class AbstractRegularizer(ABC):
     """A penalty, and the models that it is defined for."""
 
     applies_to: ClassVar[type[AbstractModel]]
+    by_triple: bool = True  # a sum over triples, which may be made part by part
 
     @abstractmethod
     def penalty(self, model: AbstractModel, triples: Triples, count: float) -> Float[Tensor, ""]:

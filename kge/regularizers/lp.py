@@ -27,7 +27,7 @@ class Lp(AbstractRegularizer):
 
     def __init__(self, *, p: int, weighted: bool, entity_weight: float, relation_weight: float) -> None:
         self._p = p
-        self._weighted = weighted
+        self.by_triple = weighted
         self._entity_weight = entity_weight
         self._relation_weight = relation_weight
 
@@ -40,12 +40,12 @@ class Lp(AbstractRegularizer):
         return total / self._p
 
     def _entities(self, model: AbstractModel, triples: Triples, count: float) -> Tensor:
-        if not self._weighted:
+        if not self.by_triple:
             return 2 * self._power(model.entities)
         return self._power(lookup(model.entities, triples[:, ::2])) / count
 
     def _relations(self, model: AbstractModel, triples: Triples, count: float) -> Tensor:
-        if not self._weighted:
+        if not self.by_triple:
             return self._power(model.relations)
         total = self._power(lookup(model.relations, triples[:, 1]))
         if model.reciprocal:

@@ -204,6 +204,20 @@ def test_penalties_and_tasks_of_an_epoch_are_those_of_one_vs_all(
     assert added("k_vs_all") == pytest.approx(added("one_vs_all"), rel=1e-7)
 
 
+WHOLE = ("transe", {"regularizer": {"name": "lp", "entity_weight": 0.3, "relation_weight": 0.2}})
+
+
+@pytest.mark.parametrize(("model", "term"), [*TERMS, WHOLE], ids=["n3", "dura", "lp", "relations", "lp of tables"])
+def test_penalties_and_tasks_in_parts_are_those_of_the_whole(model: str, term: dict[str, object]) -> None:
+    found = []
+    for size in (4, 1000):  # more triples than the four are made part by part
+        training = Training(_config(term | {"training.batch_size": size}, model=model), GRAPH)
+        value = training._gradients(_some())
+        found.append([value, *(each.grad for each in training.model.parameters())])
+    for mine, whole in zip(*found, strict=True):
+        torch.testing.assert_close(mine, whole)
+
+
 def test_penalties_and_tasks_see_the_triples_of_the_queries() -> None:
     paths = {"regularizer": {"name": "n3", "weight": 0.1}, "auxiliary.relation_weight": 1.0, "training.max_epochs": 8}
     losses = [report.loss for report in Training(_config(paths), GRAPH).epochs()]
