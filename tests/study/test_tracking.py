@@ -215,11 +215,12 @@ def amended(record: StudyRecord) -> StudyRecord:
     first = next(each for each in record.selections if each.arm == "complex.sce")
     second = replace(first, number=1, trial=first.trial + 1, sha256="2" * 64, time=last + 10)
     replicates = tuple(replace(factory.replicate(second, index), valid_mrr=0.9) for index in (2, 3))
+    opened = replace(factory.opening(second, replicates=(2, 3), time=last + 20, number=1), amendment=1)
     return replace(
         record,
         selections=(*record.selections, second),
         replicate_records=(*record.replicate_records, *replicates),
-        openings=(*record.openings, factory.opening(second, replicates=(2, 3), time=last + 20, number=1)),
+        openings=(*record.openings, opened),
         amendments=(
             Amendment(number=1, spec="", spec_sha256="", changes=("a: 1 -> 2", "b"), reopens=True, time=last + 5),
         ),
