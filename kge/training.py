@@ -120,8 +120,8 @@ class Training:
             triples, count = self._type.triples(rows), len(rows) * self._type.triples_per_row
             for term in self._terms:
                 # A few queries may have many thousand answers: no more rows at a time than in a batch of triples.
-                size = self.config.training.batch_size if term.by_triple else max(1, len(triples))
-                for part in triples.split(size):
+                parts = triples.split(self.config.training.batch_size) if term.by_triple else (triples,)
+                for part in parts:
                     value = term.of(self.model, part, count)
                     value.backward()
                     loss = loss + value.detach()

@@ -22,7 +22,7 @@ from study.records import (
     TrialRecord,
     TrialState,
 )
-from study.sealing import sealed
+from study.sealing import sealed, stands
 from study.store import AttemptRecord, Registration, Store
 
 
@@ -66,7 +66,7 @@ def is_done(record: StudyRecord, arm: str) -> bool:
     chosen, best = record.current_selection(arm), best_trial(trials)
     if chosen is None or best is None:
         return best is None and is_searched(record)
-    if chosen.trial != best.number and arm not in sealed(record.openings, record.amendments):
+    if not stands(chosen, best, sealed=sealed(record.openings, record.amendments)):
         return False
     # A search that has selected is over; only an amendment lets it go on.
     return is_replicated(record, arm) and (not record.amendments or is_searched(record))

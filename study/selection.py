@@ -18,6 +18,7 @@ from typing import Any
 from kge.files import write_atomically
 from study.pretraining import best_trial
 from study.records import Selection, TrialRecord
+from study.sealing import stands
 from study.space import Space
 from study.store import Store
 
@@ -35,7 +36,7 @@ def freeze(
     frozen = {selection.arm: selection for selection in current(store.selections(study))}
     for arm, trial in _best(trials).items():
         before = frozen.get(arm)
-        if before is None or (trial.number != before.trial and arm not in sealed):
+        if before is None or not stands(before, trial, sealed=sealed):
             number = before.number + 1 if before else 0
             store.record_selection(study, _selection(trial, config=_config(spaces[arm], trial), number=number))
     every = store.selections(study)
