@@ -19,6 +19,7 @@ Products of float32 matrices go to oneDNN on the CPU: torch.mm goes to MKL, whic
 AMD's processors for these shapes. `torch.backends.mkldnn.enabled = False` turns that off.
 """
 
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -108,16 +109,21 @@ def softmax_cross_entropy(
 
     block = _probabilities(rows, table)
     true_p = (block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]).to(query.dtype)
-    answers, total = candidates[target], candidates.sum(dim=0)
-    true_score = torch.linalg.vecdot(query if row is None else query[row], answers)
-    loss = _row_sum(true_score * (1 - kept) - true_p.clamp_min(_TINY).log(), row, share, len(query))
-    loss -= spread * (query @ total)
+    answer, total = _mean_answer(candidates, target, row, share, rows=len(query)), candidates.sum(dim=0)
+    log_p = true_p.clamp_min_(_TINY).log_()
+    if row is not None and share is not None:
+        log_p = query.new_zeros(len(query)).index_add_(0, row, log_p.mul_(share))
+    loss = torch.linalg.vecdot(query, answer).mul_(1 - kept).sub_(log_p).sub_(spread * (query @ total))
 
     of_query = _product(block, table.T).to(query.dtype)
-    of_query.sub_(_row_sum(kept * answers, row, share, len(query))).sub_(spread * total).mul_(weight[:, None])
+    of_query.sub_(answer, alpha=kept).sub_(spread * total).mul_(weight[:, None])
     of_candidates = _transposed_product(block, weighted.to(dtype)).to(query.dtype)
-    answered = weighted if row is None or share is None else weighted[row] * share[:, None]
-    of_candidates.index_add_(0, target, answered, alpha=-kept)
+    if row is None or share is None:
+        of_candidates.index_add_(0, target, weighted, alpha=-kept)
+    else:
+        for part in _parts(target, rows=len(query)):
+            answered = weighted[row[part]].mul_(share[part, None])
+            of_candidates.index_add_(0, target[part], answered, alpha=-kept)
     if smoothing:
         of_candidates.sub_(spread * weighted.sum(dim=0))
     return LossAndGradients(torch.dot(loss, weight), of_query, of_candidates)
@@ -134,12 +140,21 @@ def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:
     return block
 
 
-def _row_sum(values: Tensor, row: Tensor | None, share: Tensor | None, rows: int) -> Tensor:
-    """Sum over the answers of each row, by their shares; of a single answer its value."""
+def _mean_answer(
+    candidates: Tensor, target: Tensor, row: Tensor | None, share: Tensor | None, *, rows: int
+) -> Float[Tensor, "B D"]:
+    """The vector of each row's answer, or the mean of those of all its answers by their shares."""
     if row is None or share is None:
-        return values
-    shared = values * share.view(-1, *[1] * (values.dim() - 1))
-    return values.new_zeros(rows, *values.shape[1:]).index_add_(0, row, shared)
+        return candidates[target]
+    mean = candidates.new_zeros(rows, candidates.shape[1])
+    for part in _parts(target, rows=rows):
+        mean.index_add_(0, row[part], candidates[target[part]].mul_(share[part, None]))
+    return mean
+
+
+def _parts(target: Int[Tensor, " P"], *, rows: int) -> Iterator[slice]:
+    """The answers, no more of them at a time than there are rows: a query may have thousands."""
+    return (slice(first, first + rows) for first in range(0, len(target), max(1, rows)))
 
 
 @lru_cache(maxsize=2)

@@ -98,6 +98,7 @@ MEASURED: list[Case] = [  # what is largest in each is said beside it
     ("rescal", "sce", {"model.dim": 128, "training.batch_size": 1024, **DURA}, VARIED),  # relations
     ("conve", "sce", {"model.dim": 128, "training.batch_size": 1024, "model.reciprocal": True}, FEW),
     ("rotate", "sans", {"model.dim": 512, "training.batch_size": 1024, "negatives.tail": 1024}, FEW),  # negatives
+    ("complex", "sce", {"model.dim": 2048, "training.type": "k_vs_all"}, (400, 1, 16_384, 8)),  # many answers a query
     ("complex", "sce", {"training.type": "k_vs_all"}, (1_000, 50, 1_000_000, 20_000)),  # data
     ("complex", "ns", {"training.batch_size": 8, "validation.block_size": 512}, (40_000, 5, 16, 1_000)),  # ranking
 ]

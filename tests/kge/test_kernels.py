@@ -66,6 +66,25 @@ def test_fused_equals_naive(dtype: torch.dtype, smoothing: float, weighted: bool
         torch.testing.assert_close(mine, twin, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_several_answers_equal_their_rows_by_their_shares(smoothing: float) -> None:
+    query, candidates, _ = _inputs(torch.float64)
+    weight = _weight(torch.float64, weighted=True)
+    assert weight is not None
+    counts = torch.tensor([1, 5, 2, 7, 1, 3, 12, 1, 2])  # more in all, and of one row, than there are rows
+    row = torch.arange(B).repeat_interleave(counts)
+    target = torch.cat([torch.randperm(E, generator=torch.Generator().manual_seed(int(n)))[:n] for n in counts])
+    share = torch.rand(len(row), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    share /= share.new_zeros(B).index_add(0, row, share)[row]
+    many = softmax_cross_entropy(
+        query, candidates, target, weight, smoothing=smoothing, bfloat16=False, row=row, share=share
+    )
+    naive = _naive(query[row], candidates, target, weight[row] * share, smoothing=smoothing)
+    of_query = torch.zeros_like(query).index_add(0, row, naive.query)
+    for mine, twin in zip(many, naive._replace(query=of_query), strict=True):
+        torch.testing.assert_close(mine, twin, rtol=1e-12, atol=1e-12)
+
+
 def test_a_single_entity_has_no_others_to_smooth_over() -> None:
     query, candidates = torch.randn(2, D, dtype=torch.float64), torch.randn(1, D, dtype=torch.float64)
     fused = _fused(query, candidates, torch.zeros(2, dtype=torch.int64), None, smoothing=0.3)
