@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,7 +28,7 @@ from ray.job_submission import JobSubmissionClient
 
 from study.database import has_password, sqlite_file
 from study.environment import environment
-from study.errors import UnknownStudyError, UserError, WorldError
+from study.errors import UnknownStudyError, UserError, WorldError, in_short
 from study.resources import KINDS, resource_folder
 
 STUDY_FILE = "study.yaml"  # as the study file is called in a job's folder
@@ -242,4 +241,4 @@ def _first_line(message: str | None) -> str:
     text = (message or "no reason given").strip()
     with suppress(ValueError, KeyError, TypeError):
         text = str(json.loads(text)["msg"])
-    return textwrap.shorten((text.splitlines() or ["no reason given"])[0], 200, placeholder=" ...")
+    return in_short(text)

@@ -9,6 +9,8 @@ StudyError               root
   WorldError             the machine, database or cluster failed: exit code 1
 """
 
+import textwrap
+
 
 class StudyError(Exception):
     """Root of all errors raised on purpose by study."""
@@ -36,3 +38,13 @@ class StudyLockedError(UserError):
 
 class WorldError(StudyError):
     """The machine, the database, the cluster or the tracking server failed."""
+
+
+def in_short(said: str) -> str:
+    """The first line of what something else said, at most 200 characters."""
+    return textwrap.shorten((said.strip().splitlines() or ["no message"])[0], 200, placeholder=" ...")
+
+
+def named(error: Exception) -> str:
+    """An error's class and what it says, in short: `OSError: No space left on device`."""
+    return in_short(f"{type(error).__name__}: {str(error).strip() or 'no message'}")

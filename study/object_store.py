@@ -10,7 +10,6 @@ all; other file systems are written beside and renamed.
 """
 
 import logging
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from uuid import uuid4
 import fsspec
 
 from kge.fitting import BEST, LAST
-from study.errors import UserError, WorldError
+from study.errors import UserError, WorldError, named
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +53,9 @@ class ObjectStore:
             raise
         except ImportError as error:
             package = "kge-study[s3]" if urlsplit(self.url).scheme in {"s3", "s3a"} else "the package of such URLs"
-            raise UserError(f"{self._where}: must have {package} installed, got {_one_line(error)}") from None
+            raise UserError(f"{self._where}: must have {package} installed, got {named(error)}") from None
         except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
-            raise UserError(f"{self._where}: must be a place to write to, got {_one_line(error)}") from None
+            raise UserError(f"{self._where}: must be a place to write to, got {named(error)}") from None
 
     def take_over(self, folder: Path, *, attempt: int, to: Path) -> None:
         """Fetch the checkpoints that an attempt goes on from: the last ones of the attempts before it."""
@@ -142,8 +141,8 @@ class ObjectStore:
                 return act()
             except Exception as error:  # noqa: BLE001 (each file system has errors of its own)
                 if time.monotonic() > deadline or isinstance(error, _FINAL):
-                    raise WorldError(f"{self._where}: must be there, got {_one_line(error)}") from None
-                log.warning("%s: %s", self._where, _one_line(error))
+                    raise WorldError(f"{self._where}: must be there, got {named(error)}") from None
+                log.warning("%s: %s", self._where, named(error))
             time.sleep(_PAUSE)
 
 
@@ -177,7 +176,7 @@ def forgetting(store: ObjectStore, folder: Path) -> Iterator[Callable[[Path], ob
         try:
             store.forget(directory.relative_to(folder))
         except Exception as error:  # noqa: BLE001 (it is tidying up, whatever went wrong)
-            log.warning("checkpoints of %s stay: %s", directory, _one_line(error))
+            log.warning("checkpoints of %s stay: %s", directory, named(error))
 
     pool = ThreadPoolExecutor(4, thread_name_prefix="forget")
     try:
@@ -251,8 +250,3 @@ def _check_replacing(files: Any, folder: str, where: str) -> None:
     files.rm(folder, recursive=True)
     if found != b"second":
         raise UserError(f"{where}: must let a file replace the one before it, got {found.decode()!r} after 'second'")
-
-
-def _one_line(error: Exception) -> str:
-    said = (str(error).strip().splitlines() or ["no message"])[0]
-    return textwrap.shorten(f"{type(error).__name__}: {said}", 200, placeholder=" ...")

@@ -8,7 +8,6 @@ Tune's own state is scratch in a temporary folder and never restored.
 """
 
 import socket
-import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from study.environment import device_name
-from study.errors import WorldError
+from study.errors import WorldError, in_short, named
 from study.nodes import Slots, offered
 from study.object_store import ObjectStore
 from study.records import Assignment, Outcome, Place
@@ -118,7 +117,7 @@ def _cause(trial: Trial) -> str:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return one_line(error)
     text = Path(trial.error_file).read_text() if trial.error_file else ""
-    return _shorten((text.splitlines()[1:] or ["no message"])[0])
+    return in_short("\n".join(text.splitlines()[1:]))
 
 
 def _held(trial: Trial) -> float:
@@ -129,12 +128,9 @@ def _held(trial: Trial) -> float:
 
 def one_line(error: Exception) -> str:
     """An error in short. Ray says what happened first; of a traceback that it quotes, the last line is the error's."""
-    lines = str(error).strip().splitlines() or ["no message"]
-    return _shorten(f"{type(error).__name__}: {lines[-1 if isinstance(error, RayTaskError | TuneError) else 0]}")
-
-
-def _shorten(line: str) -> str:
-    return textwrap.shorten(line, 200, placeholder=" ...")
+    if not isinstance(error, RayTaskError | TuneError):
+        return named(error)
+    return in_short(f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[-1]}")
 
 
 class Desk:
