@@ -10,6 +10,7 @@ is made, not stored (kge.synthetic).
 import difflib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +28,7 @@ from kge.sources import SOURCES, Source
 
 NAMES = (*SOURCES, synthetic.NAME)
 SUMS = "SHA256SUMS"
+_SUM = re.compile(r"(?P<sum>[0-9a-fA-F]{64}) [ *](?P<name>.+)")  # of sha256sum, text or binary
 
 
 def load(name: str) -> Dataset:
@@ -74,10 +76,19 @@ def fetch(name: str) -> Path:
 
 
 def recorded(folder: Path) -> Mapping[str, str]:
-    """sha256 by file name, as SHA256SUMS in the folder has them; empty where there is none."""
+    """sha256 by file name, as SHA256SUMS in the folder has them; none without it, DataError for a line that is none."""
     path = folder / SUMS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {name: came for came, _, name in (line.partition("  ") for line in lines)}
+    if not path.is_file():
+        return {}
+    sums = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        match = _SUM.fullmatch(line)
+        if match is None:
+            raise DataError(
+                f"{path}:{number}: must be a line of sha256sum, 64 digits and a file's name, got {line[:80]!r}"
+            )
+        sums[match["name"]] = match["sum"].lower()
+    return sums
 
 
 def checksums(folder: Path) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ from kge.command_options import (
 )
 from kge.data_commands import data
 from kge.errors import ConfigError, KgeError, UserError, first_line
-from kge.files import held, write_atomically
+from kge.files import held, remove_half_written, write_atomically
 from kge.model_commands import export_, import_, predict
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def train(
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
     try:
         with held(directory):
+            remove_half_written(directory, "*.pt")
             curve = list(read_curve(directory / LAST)) if (directory / LAST).is_file() else []
             for validation in _fit(training_config, dataset, directory=directory, device=device):
                 click.echo(head + _line(validation))

@@ -130,11 +130,6 @@ def _positions(names: list[str], met: Mapping[str, int]) -> Int[Tensor, " names"
     return positions
 
 
-def fingerprint(named: Mapping[str, Iterable[Named]]) -> str:
-    """sha256 of all splits that does not depend on the order of lines."""
-    return from_names("", named).fingerprint
-
-
 def _fingerprint(splits: Mapping[str, Triples], entities: Sequence[str], relations: Sequence[str]) -> str:
     """Over the lines of each split in the order of their names, which is that of the ids."""
     digest = hashlib.sha256()

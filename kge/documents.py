@@ -29,7 +29,7 @@ from torch import nn
 
 from kge.building import check_combination, training_type
 from kge.config import LossConfig, ModelConfig, TrainingConfig, Value
-from kge.errors import ConfigError
+from kge.errors import ConfigError, first_line
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
@@ -114,8 +114,8 @@ def read_text(text: str, path: str) -> Document:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(filter(None, (error.context, error.problem)))
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: must be YAML: {problem}") from None
-    except (YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: must be YAML: {str(error).splitlines()[0]}") from None
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # ruamel lets Python's own through
+        raise ConfigError(f"{path}: must be YAML: {first_line(error)}") from None
     if not isinstance(loaded, Mapping):
         raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {_shown(_plain(loaded))}")
     return Document(path, typing.cast(dict[str, Any], _plain(loaded)), {(): 1} | dict(_lines(loaded, ())), text)

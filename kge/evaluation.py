@@ -112,12 +112,15 @@ def _count_others(
     if can_run(scores):
         ends = torch.bincount(known[0], minlength=len(scores)).cumsum(0)
         return _compiled("over_known", scores, row, answer, pad(ends, (1, 0)), known[1])
-    pair, other = _known_of_pairs(row, known, len(scores))
-    is_other = other != answer[pair]
-    true, score = scores[row, answer][pair], scores[row[pair], other]
+    length = torch.bincount(known[0], minlength=len(scores))
+    first = length.cumsum(0) - length
     counts = torch.zeros(3, len(row), dtype=torch.int64, device=row.device)
-    for count, mark in zip(counts, (score > true, score == true, is_other), strict=True):
-        count.index_add_(0, pair, (mark & is_other).long())
+    for part in _parts(len(row), max(1, _COMPARED // max(1, int(length.max())))):
+        pair, position = spans(first[row[part]], length[row[part]])
+        other, true = known[1][position], scores[row[part], answer[part]][pair]
+        score, is_other = scores[row[part][pair], other], other != answer[part][pair]
+        for count, mark in zip(counts[:, part], (score > true, score == true, is_other), strict=True):
+            count.index_add_(0, pair, (mark & is_other).long())
     return counts
 
 
@@ -128,15 +131,6 @@ def _compiled(loop: str, scores: Float[Tensor, "b E"], row: Int[Tensor, " P"], *
     arrays = (each.contiguous().numpy() for each in (scores, row, *others, counts))
     over_rows(getattr(loops, loop), len(row), *arrays)
     return counts
-
-
-def _known_of_pairs(row: Int[Tensor, " P"], known: Known, num_rows: int) -> tuple[Int[Tensor, " X"], Int[Tensor, " X"]]:
-    """Every (pair, known answer of its query)."""
-    known_row, known_answer = known
-    counts = torch.bincount(known_row, minlength=num_rows)
-    starts = counts.cumsum(0) - counts
-    pair, position = spans(starts[row], counts[row])
-    return pair, known_answer[position]
 
 
 def _parts(length: int, step: int) -> Iterator[slice]:

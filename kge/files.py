@@ -19,8 +19,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Put the names of a folder's files on disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_half_written(folder: Path, pattern: str) -> None:
+    """Remove what `replacing` was writing in place of such files when its process was killed; nobody may write now."""
+    for beside in folder.glob(f".{pattern}.*"):
+        beside.unlink()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -47,8 +47,9 @@ from kge.kernels import FEWEST, PART
 from kge.losses import LOSSES
 from kge.memory import halved
 from kge.models.base import AbstractBilinear, AbstractModel
+from kge.models.distances import DIFFERENCES
 from kge.models.matrices import AbstractMatrixModel
-from kge.models.rotate import DIFFERENCES, RotatE
+from kge.models.rotate import RotatE
 from kge.native import can_run
 from kge.precision import in_bfloat16
 
@@ -56,6 +57,7 @@ _Bytes = int | float
 
 _FLOAT = 4
 _BLOCKS = {"ns": 7.25, "sans": 9.25}  # c of inner products; every other loss has 3, and a distance one more
+_DIFFERENCES = {"moduli": 7, "l1": 2}  # blocks of them by which a gradient adds to the peak, without compiled loops
 _PACKED = 3  # copies that oneDNN makes of the scores of a part
 _CUDA = 0.9  # share of a device's memory that tensors may fill: the rest is the driver's, and lost between them
 _CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -209,7 +211,8 @@ class _Case:
             tables = self._table * (1 if rows == self._queries(self._batch) else 2)
             return max(tables, _PACKED * _FLOAT * self._packed(rows))
         blocks = _BLOCKS.get(self._config.loss.name, 3) + (not isinstance(self._model, AbstractBilinear))
-        return (blocks + self._in_blocks) * _FLOAT * rows * entities + 3 * self._table + self._differences(7)
+        copies = 0 if self._compiled else _DIFFERENCES.get(self._model.comparison or "", 0)
+        return _FLOAT * ((blocks + (copies > 0)) * rows * entities + copies * DIFFERENCES) + 3 * self._table
 
     def terms(self) -> _Bytes:
         """Penalty and second task, which come when the loss has given its memory back."""
@@ -238,7 +241,8 @@ class _Case:
         """Blocks of a validation."""
         scored = max(1, SCORED[self._device] // self._entities)
         queries = min(self._config.validation.block_size, scored, self._valid)
-        return 3 * _FLOAT * queries * self._entities + self._differences(3)
+        differences = DIFFERENCES if isinstance(self._model, RotatE) and not self._compiled else 0
+        return 3 * _FLOAT * (queries * self._entities + differences)
 
     def _pairs(self) -> _Bytes:
         config = self._config
@@ -254,14 +258,6 @@ class _Case:
         if not self._compiled or self._bytes != _FLOAT:
             return 0
         return min(rows, max(PART // self._entities, FEWEST)) * self._entities
-
-    def _differences(self, copies: int) -> _Bytes:
-        return copies * _FLOAT * DIFFERENCES if self._in_blocks else 0
-
-    @property
-    def _in_blocks(self) -> bool:
-        """Whether differences are made, a block at a time."""
-        return isinstance(self._model, RotatE) and not self._compiled
 
     @property
     def _in_place(self) -> bool:

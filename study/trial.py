@@ -25,7 +25,7 @@ from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import CheckpointError, DataError, DivergenceError
-from kge.files import sha256_of
+from kge.files import remove_half_written, sha256_of
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
@@ -298,6 +298,5 @@ def _exclusive(directory: Path) -> Iterator[Path]:
                 if time.monotonic() > deadline:
                     raise WorldError(f"{directory}: must be free, another worker holds its lock") from None
                 time.sleep(0.1)
-        for half_written in directory.glob(".*.pt.*"):  # by a predecessor that was killed
-            half_written.unlink()
+        remove_half_written(directory, "*.pt")
         yield directory

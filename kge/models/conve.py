@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, conv2d, linear, pad
 
 from kge.config import require
+from kge.data import Side
 from kge.models.base import AbstractBilinear, Ids, ModelSpec, RelationVectors, Vectors
 from kge.models.dropout import Dropout
 
@@ -92,6 +93,11 @@ class ConvE(AbstractBilinear):
         maps = maps * self.feature_dropout(maps.new_ones(*maps.shape[:2], 1, 1))
         hidden = self.hidden_dropout(linear(maps.flatten(1), self.weight, self.bias))
         return pad(self._normalised(2, hidden).relu(), (0, 1), value=1.0)
+
+    def queries(self, side: Side, anchors: Ids, r: Ids) -> Vectors:
+        query = super().queries(side, anchors, r)
+        # The 1 that a candidate's bias is multiplied with stays, whatever is dropped.
+        return pad(query[:, :-1], (0, 1), value=1.0) if self.query_dropout.is_active else query
 
     def head_query(self, relation: RelationVectors, tail: Vectors) -> Vectors:
         raise AssertionError("conve is built with reciprocal relations only, and they ask for tails alone")

@@ -1,7 +1,8 @@
-"""Scores that are negated distances, of each query to each entity, without a difference in memory.
+"""Distances of each query to each entity, without the differences of all of them in memory.
 
-Formulas and order of the sums: kge.native.distances. Only the B x E scores are held, and in going back as many
-parts of the queries' gradients as there are chunks of entities.
+`distance_scores` is a compiled loop (formulas and order of the sums: kge.native.distances). Only the B x E scores are
+held, and in going back as many parts of the queries' gradients as there are chunks of entities. `in_blocks` takes a
+formula in torch: it makes differences a block at a time, and again for the gradient.
 """
 
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
 
 from kge.native import over_rows
 
 Distance = Literal["l1", "l2", "moduli"]
+
+DIFFERENCES = 16 * 2**20  # differences of a block
 
 _CHUNKS = 32  # parts of the entities, each for one thread: values must not depend on the number of threads
 
@@ -26,6 +30,19 @@ def distance_scores(
     """Scores of tensors that `kge.native.can_run` takes; differentiable."""
     scores: Tensor = _DistanceScores.apply(query, candidates, distance)  # type: ignore[no-untyped-call]
     return scores
+
+
+def in_blocks(
+    distances: Callable[[Tensor, Tensor], Tensor], query: Float[Tensor, "B D"], candidates: Float[Tensor, "E D"]
+) -> Float[Tensor, "B E"]:
+    """Distances by a formula that makes a vector for each pair; differentiable, if the formula draws nothing."""
+    rows = max(1, DIFFERENCES // candidates.numel())
+    return torch.cat(
+        [
+            checkpoint(distances, part, candidates, use_reentrant=False, preserve_rng_state=False)
+            for part in query.split(rows)
+        ]
+    )
 
 
 class _DistanceScores(Function):

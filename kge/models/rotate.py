@@ -15,15 +15,12 @@ from typing import final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from kge.config import require
 from kge.models.algebra import complex_mul, conj, modulus_sum
 from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
-from kge.models.distances import distance_scores
+from kge.models.distances import distance_scores, in_blocks
 from kge.native import can_run
-
-DIFFERENCES = 16 * 2**20  # differences held at once when every query meets every candidate
 
 
 @final
@@ -54,16 +51,8 @@ class RotatE(AbstractModel):
             return -modulus_sum(query.unsqueeze(1) - candidates)
         if self.fused and can_run(query, candidates):
             return distance_scores(query, candidates, "moduli")
-        rows = max(1, DIFFERENCES // candidates.numel())
-        blocks = [_recomputed(part, candidates) for part in query.split(rows)]
-        return -torch.cat(blocks)
+        return -in_blocks(_moduli, query, candidates)
 
 
-def _recomputed(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
-    """Distances whose differences are made again for the gradient; nothing is drawn, so no generator is kept."""
-    distances: Tensor = checkpoint(_distances, query, candidates, use_reentrant=False, preserve_rng_state=False)
-    return distances
-
-
-def _distances(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
+def _moduli(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
     return modulus_sum(query.unsqueeze(1) - candidates)

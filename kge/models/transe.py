@@ -4,19 +4,21 @@
 
 Bordes, Usunier, Garcia-Duran, Weston, Yakhnenko: Translating Embeddings. NIPS 2013.
 
-All entities are compared by a compiled loop over the differences. Without it, the L2 distance goes through a matrix
-product in training; ranking takes the differences themselves, because cancellation in the product's short cut could
-reorder close candidates.
+All entities are compared by a compiled loop over the differences. Without it, training takes the L2 distance through a
+matrix product and the L1 distance from a block of differences at a time: the gradient of torch.cdist holds those of all
+pairs. Ranking takes the differences themselves, because cancellation in the product's short cut could reorder close
+candidates.
 """
 
 from typing import final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from kge.config import require
 from kge.models.base import AbstractModel, CandidateVectors, Ids, ModelSpec, RelationVectors, Scores, Vectors
-from kge.models.distances import distance_scores
+from kge.models.distances import distance_scores, in_blocks
 from kge.native import can_run
 
 
@@ -47,5 +49,11 @@ class TransE(AbstractModel):
             return -distance
         if self.fused and can_run(query, candidates):
             return distance_scores(query, candidates, "l1" if self.norm == 1 else "l2")
+        if self.norm == 1 and torch.is_grad_enabled():
+            return -in_blocks(_l1, query, candidates)
         mode = "use_mm_for_euclid_dist" if self.training else "donot_use_mm_for_euclid_dist"
         return -torch.cdist(query, candidates, p=self.norm, compute_mode=mode)
+
+
+def _l1(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
+    return (query.unsqueeze(1) - candidates).abs().sum(dim=2)

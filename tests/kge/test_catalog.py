@@ -145,10 +145,13 @@ def test_recorded_checksums_are_of_the_files_as_they_lie(upstream: Path, monkeyp
     monkeypatch.setenv("KGE_DATA_DIR", str(packed.parent))
     assert catalog.fetch("tiny") == packed
     assert catalog.checksums(packed) == SHA256
-    (packed / "SHA256SUMS").write_text(f"{'0' * 64}  test.txt.gz\n")
+    (packed / "SHA256SUMS").write_text(f"{'0' * 64} *test.txt.gz\n")  # as of a binary file
     with pytest.raises(
         DataError, match=rf"test\.txt\.gz: must be as it was fetched, sha256 0{{64}} .*, got {sums['test.txt.gz']}$"
     ):
+        catalog.fetch("tiny")
+    (packed / "SHA256SUMS").write_bytes(f"{sums['test.txt.gz']}  test.txt.gz\n".encode() + b"\xff, or so\n")
+    with pytest.raises(DataError, match=r"SHA256SUMS:2: must be a line of sha256sum, .*, got '.*, or so'$"):
         catalog.fetch("tiny")
 
 

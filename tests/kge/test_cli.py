@@ -77,8 +77,11 @@ def test_train_evaluate_and_predict(kge: Kge, tmp_path: Path) -> None:
 
 def test_training_goes_on_where_its_directory_stopped(kge: Kge, tmp_path: Path) -> None:
     assert kge("train", "small.yaml", "--directory", "x", "--set", "training.max_epochs=2").code == 0
+    half_written = Path("x/.last.pt.4711")  # by a process that was killed
+    half_written.touch()
     more = kge("train", "small.yaml", "--directory", "x")
     assert more.code == 0
+    assert not half_written.exists()
     assert more.out.splitlines()[0] == "continuing x/last.pt"
     assert [line.split()[0] for line in more.out.splitlines()[1:4]] == ["epoch", "2", "3"]
     assert "(again)" in more.out

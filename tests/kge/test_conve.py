@@ -91,6 +91,7 @@ def test_dropouts_zero_whole_maps_and_single_hidden_numbers() -> None:
 
 def test_dropout_leaves_the_bias_alone() -> None:
     model = _build(hidden_dropout=0.9, feature_dropout=0.9).train()
+    model.query_dropout.rate = 0.9
     model.use_generator(torch.Generator().manual_seed(0))
     assert (model.queries(Side.TAIL, *IDS)[:, -1] == 1).all()
 

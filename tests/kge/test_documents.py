@@ -64,6 +64,8 @@ def test_what_has_an_anchor_is_what_it_is_without() -> None:
         ("", "f.yaml:1: must be a mapping of keys to values, got null"),
         ("a: 1\n---\nb: 2\n", "f.yaml:2: must be YAML: expected a single document"),
         ("a: *nobody\n", "f.yaml:1: must be YAML: "),
+        ("a: !!bool x\n", "f.yaml: must be YAML: "),
+        ("a: " + 3_000 * "[", "f.yaml: must be YAML: maximum recursion depth exceeded"),
     ],
 )
 def test_what_is_not_a_mapping_of_keys_names_its_line(text: str, message: str) -> None:

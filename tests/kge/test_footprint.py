@@ -107,6 +107,7 @@ PLAIN: list[Case] = [
     (name, "sans", {"model.dim": 128, "training.batch_size": 256, "negatives.tail": 512}, FEW)
     for name in ("complex", "transe", "rotate")
 ]
+PLAIN.append(("transe", "sce", {**ROWS, "training.sub_batch_size": 512}, (10_000, 5, 600, 16)))  # differences in blocks
 PLAIN.append(("rescal", "ns", {"model.dim": 128, "training.batch_size": 1024, "model.dropout.relation": 0.2}, FEW))
 
 
