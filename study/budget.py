@@ -212,6 +212,10 @@ class Ledger:
         account = self._accounts[arm]
         return sum((stake.cost for stake in account.running.values()), start=account.settled)
 
+    def is_measured(self, arm: str) -> bool:
+        """Whether it is known what a trial of an arm is worth in device-seconds."""
+        return self._accounts[arm].interval > 0
+
     def committed(self, arm: str) -> float:
         """Spent and reserved by an arm, and kept for it, in the declared unit."""
         account = self._accounts[arm]

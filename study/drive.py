@@ -97,7 +97,6 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
         with stopping(stop), driving(site, store, stop, say=audience.say) as hold:
             same_dataset(launched.dataset, launched.passport)
             registration = revised(store, site.name, revision, say=audience.say)
-            _note_environment(store, registration, say=audience.say)
             resources = _config(registration).resources
             if remote is not None:
                 remote.check(new=False)
@@ -235,10 +234,16 @@ class Drive:
     def _train(self, work: Work) -> bool:
         if not work.is_done:
             same_starts(self._study.arms)
+            self._begin()
             placed = partial(self._store.record_place, self._study.name)
             fenced = Fenced(work, self._hold.check)
             self._cluster.execute(fenced, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
         return self._goes_on()
+
+    def _begin(self) -> None:
+        """What a study goes on with is of interest only where something goes on."""
+        self._cluster.connect()
+        _note_environment(self._store, self._study, say=self._audience.say)
 
     def _search(self, arms: Arms) -> SearchWork:
         study = self._study
@@ -294,6 +299,7 @@ class Drive:
                 return rank_test_split(checkpoint, nodes_dataset(job.dataset, fingerprint), device=device)
 
         if jobs:
+            self._begin()
             self._audience.say(f"ranking the test split: {len(jobs)} replicates")
             for arm in dict.fromkeys(job.replicate.arm for job in jobs):
                 self._audience.progress(progress(arm, jobs, []))

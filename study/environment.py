@@ -45,7 +45,7 @@ def _cpu() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor())
+    return next(models, platform.processor() or platform.machine())
 
 
 def _gpu() -> str:

@@ -41,7 +41,7 @@ def study_record(database: str, name: str) -> StudyRecord:
             amendments=tuple(store.amendments(name)),
             continuations=tuple(store.continuations(name)),
             places=tuple(store.places(name)),
-            launched_sha256=store.launched_sha256(name),
+            launched_sha256=store.launched(name).spec_sha256,
             wasted=store.wasted(name),
             stops=tuple(_stops(registration, trials)),
             comparison=declared(registration.spec, registration.arms, f"study {name}"),

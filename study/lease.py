@@ -1,12 +1,12 @@
 """One driver per study: a row that its holder renews.
 
 A driver that dies on this machine frees its study at once (its process is gone), one that dies
-elsewhere when its lease runs out and is not renewed while somebody watches, because clocks differ. Taking
-over compares the owner that was seen dead and swaps it, so of two drivers that see it only one wins. A
-driver that has slept asks whether the study is still its own before it goes on; and because it may sleep at
-any moment, each of its transactions that writes asks once more, inside itself, by the token of its lease,
-which nobody can replace before that transaction has ended. The row is also where a driver on any machine is
-asked to stop.
+elsewhere once somebody has watched its lease not being renewed, because clocks differ. Taking over
+compares the owner that was seen dead and swaps it, so of two drivers that see it only one wins. A
+driver that has slept asks whether the study is still its own before it goes on; and because it may
+sleep at any moment, each of its transactions that writes asks once more, inside itself, by the token of
+its lease, which nobody can replace before that transaction has ended. The row is also where a driver on
+any machine is asked to stop.
 """
 
 import os
@@ -80,9 +80,8 @@ class Owner:
 
     @property
     def is_in_doubt(self) -> bool:
-        """True when only its next renewal can tell: our clock may be wrong, a host of our name be restarted."""
-        is_namesake = not self.is_here and _hostname(self.host) == socket.gethostname()
-        return not self.is_gone and (is_namesake or not self.is_alive)
+        """True when only its next renewal can tell: a host elsewhere may have died, our clock may be wrong."""
+        return not self.is_gone and not (self.is_here and self.is_alive)
 
     @property
     def doubt(self) -> str:
@@ -204,8 +203,8 @@ class Lease:
                 held = owner is not None and owner.token == self._token
                 if held and looks * LOOK_SECONDS >= RENEW_SECONDS:
                     held, looks = self.renew(), 0
-            except WorldError:
-                owner, held = None, False
+            except WorldError:  # the database is away; once it is back it says whose the study is
+                continue
             if not held:
                 on_lost()
                 return

@@ -7,7 +7,7 @@ from study.budget import UNIT_NAMES, amount, most_epochs
 from study.config import StudyConfig
 from study.pretraining import start_text, trials_paid
 from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
-from study.records import Dimension, Value
+from study.records import Arm, Dimension, Value
 from study.space import Space
 
 
@@ -134,7 +134,7 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     unit, arms, replicates = config.budget_unit, len(config.arms), config.replicates
     limit = amount(config.budget, unit)
     epochs = {name: most_epochs(space.card()) for name, space in spaces.items()}
-    trials = {name: _fewest_trials(limit, unit, each) for name, each in epochs.items()}
+    trials = {arm.name: _fewest_trials(config, arm, epochs) for arm in config.arms}
     trials_are = ", " if unit == "trials" else "; of its trials "
     yield f"Budget of each arm: {limit:g} {UNIT_NAMES[unit]}{trials_are}{_dice(config)}."
     if config.pruning is None:
@@ -144,12 +144,12 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
         if unit == "trials" and first < max(epochs.values()):
             yield _pruned_trials(limit * max(epochs.values()))
-    each, paid = min(trials.values()), trials_paid(config.arms) if unit == "trials" else 0
+    paid = trials_paid(config.arms) if unit == "trials" else 0
     total = sum(trials.values()) - paid + arms * replicates
     least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
-    yield (
-        f"Trainings: {least}{arms} arms x {each} trials{less} + {arms} arms x {replicates} replicates = {least}{total}."
-    )
+    alike = len(set(trials.values())) == 1
+    begun = f"{arms} arms x {min(trials.values())} trials" if alike else f"{sum(trials.values())} trials"
+    yield f"Trainings: {least}{begun}{less} + {arms} arms x {replicates} replicates = {least}{total}."
     again = sum(epochs.values()) * replicates
     if unit == "device_seconds":
         yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again} epochs of replicates at most."
@@ -167,9 +167,22 @@ def _pruned_trials(epochs: float) -> str:
     )
 
 
-def _fewest_trials(limit: float, unit: str, epochs: int) -> int:
-    """The trials that an arm has at least."""
-    return {"trials": int(limit), "epochs": math.ceil(limit / epochs), "device_seconds": 1}[unit]
+def _fewest_trials(config: StudyConfig, arm: Arm, epochs: Mapping[str, int]) -> int:
+    """The trials that an arm has at least; in trials what pays for its start counts as one."""
+    limit = amount(config.budget, config.budget_unit)
+    if config.budget_unit == "trials":
+        return int(limit)
+    if config.budget_unit == "device_seconds":
+        return int(not arm.starts_elsewhere)
+    paid = _most_paid(arm, {each.name: each for each in config.arms}, epochs)
+    return 0 if paid >= limit else math.ceil((limit - paid) / epochs[arm.name])
+
+
+def _most_paid(arm: Arm, arms: Mapping[str, Arm], epochs: Mapping[str, int]) -> float:
+    """The most epochs that an arm is charged for what it starts from; a file may have cost any number of them."""
+    if arm.checkpoint is not None:
+        return math.inf
+    return 0 if arm.source is None else epochs[arm.source] + _most_paid(arms[arm.source], arms, epochs)
 
 
 def _dice(config: StudyConfig) -> str:

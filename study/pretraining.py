@@ -13,6 +13,7 @@ Kamigaito & Hayashi (ACL 2021) start sce_ls and sans in this way from sce_bc and
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from study.budget import Ledger, Stake
 from study.records import Arm, ArmStop, Cost, TrialRecord
@@ -72,7 +73,7 @@ def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
     """What an arm starts from, in words."""
     if arm.source is None:
         known = f" (sha256 {arm.checkpoint_sha256[:12]})" if arm.checkpoint_sha256 else ""
-        return f"{arm.checkpoint}{known}"
+        return f"{'/'.join(Path(arm.checkpoint or '').parts[-2:])}{known}"
     number = next((trial.source for trial in trials if trial.arm == arm.name), None)
     return f"the best trial of {arm.source}" if number is None else f"trial {number} of {arm.source}"
 

@@ -353,6 +353,16 @@ class StudyRecord:
     places: tuple[Place, ...] = ()  # of search and replicates; none in databases from before they were recorded
     wasted: Cost = field(default_factory=Cost)  # measured again after it had been charged, and charged to nobody
 
+    @property
+    def dataset_name(self) -> str:
+        """What people call the data set: of a folder its name, whose path says nothing elsewhere."""
+        return str(self.passport.get("name") or self.dataset)
+
+    def environment_at(self, time: float | None) -> Mapping[str, str]:
+        """Versions, hardware and git commit of what began then, in unix seconds; None: when the study did."""
+        noted = [each.environment for each in self.continuations if time is not None and each.time <= time]
+        return noted[-1] if noted else self.environment
+
     def trials_of(self, arm: str) -> tuple[TrialRecord, ...]:
         """The trials of an arm, in the order of the record."""
         return tuple(trial for trial in self.trials if trial.arm == arm)

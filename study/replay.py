@@ -49,6 +49,7 @@ class Recorded:
     number: int
     config: Mapping[str, object]
     curve: tuple[Measurement, ...]  # by epoch
+    started: float | None  # unix time, seconds
     failure: FailureClass | None  # that must come again
 
 
@@ -73,15 +74,16 @@ def again(
     with closing(site.open()) as store:
         record = study_record(site.database, site.name)
         recorded = recorded_replicate(record, store, named) if is_replicate else recorded_trial(record, named)
+        spec = _spec_at(record, store, recorded.started)
     remote = remote_of(record.environment)
     if remote is None:
         _check_start(recorded, site.folder)
-    slots = Slots.of(parse_study(record.spec, f"study {record.name}", dataset=record.dataset).resources)
+    slots = Slots.of(parse_study(spec, f"study {record.name}", dataset=record.dataset).resources)
     dataset = same_dataset(record.dataset, record.passport).sealed()
     device = _checked(device or slots.device)
     torch.set_num_threads(slots.threads)
     say(f"{recorded.name} again, on {device} (threads: {slots.threads}), as far as the record goes")
-    for line in hardware.changed(record.environment, environment()):
+    for line in hardware.changed(record.environment_at(recorded.started), environment()):
         say(line)
     known, events = {each.epoch: each.mrr for each in recorded.curve}, list[Measurement | Outcome]()
     for event in train_again(recorded, folder=site.folder, dataset=dataset, device=device, remote=remote):
@@ -113,6 +115,7 @@ def recorded_trial(record: StudyRecord, named: str) -> Recorded:
         number=number,
         config=space.trial_config(dict(trial.params), trial.seed, epochs=trial.epochs, source=trial.source),
         curve=trial.curve,
+        started=trial.started,
         failure=failure,
     )
 
@@ -132,8 +135,20 @@ def recorded_replicate(record: StudyRecord, store: Store, named: str) -> Recorde
     source = (start.arm, start.index) if start is not None else None
     config = replicate_config(selection, seed=mine[place].seed, source=source)
     return Recorded(
-        name=f"replicate {named}", arm=arm.name, number=index, config=config, curve=tuple(curve), failure=None
+        name=f"replicate {named}",
+        arm=arm.name,
+        number=index,
+        config=config,
+        curve=tuple(curve),
+        started=mine[place].started,
+        failure=None,
     )
+
+
+def _spec_at(record: StudyRecord, store: Store, time: float | None) -> str:
+    """The study file as it was when a training began: an amendment may give later ones other resources."""
+    amended = [each.spec for each in record.amendments if time is not None and each.time <= time]
+    return amended[-1] if amended else store.launched(record.name).spec
 
 
 def _check_start(recorded: Recorded, folder: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -92,13 +93,15 @@ class Cluster:
 
     def _await_room(self) -> None:
         """A cluster that others start may have its head alone as yet; WorldError when nothing that fits has come."""
-        deadline = time.monotonic() + (0 if self._address == "local" else _JOINING)
-        if self._slots.shortage and self._address != "local":
-            self._say(f"waiting for a node, {_JOINING:g} s at most: {self._slots.shortage}")
-        while self._slots.shortage and time.monotonic() < deadline and self._stop.reason is None:
+        is_alone = self._address == "local"  # no other node will join, whatever `max_concurrent` says
+        slots = replace(self._slots, max_concurrent=None) if is_alone else self._slots
+        deadline = time.monotonic() + (0 if is_alone else _JOINING)
+        if slots.shortage and not is_alone:
+            self._say(f"waiting for a node, {_JOINING:g} s at most: {slots.shortage}")
+        while slots.shortage and time.monotonic() < deadline and self._stop.reason is None:
             time.sleep(0.5)
-        if self._slots.shortage and self._stop.reason is None:
-            raise WorldError(f"resources: must fit a node, got {self._slots.shortage}")
+        if slots.shortage and self._stop.reason is None:
+            raise WorldError(f"resources: must fit a node, got {slots.shortage}")
 
     def facts(self) -> dict[str, str]:
         """What is to be remembered of a cluster that others have started."""

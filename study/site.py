@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kge.files import is_writable
-from study.database import sqlite_file, sqlite_url
+from study.database import parsed, sqlite_file, sqlite_url
 from study.errors import UnknownStudyError, UserError
 from study.layout import REPLICATES, TRIALS
 from study.object_store import ObjectStore, study_url
@@ -84,6 +84,8 @@ def site(name: str, *, home: Path | None = None, database: str | None = None) ->
         raise UserError(f"study name: must be the name of a folder, got {name!r}")
     root = (home or Path(os.environ.get("KGE_STUDY_HOME") or "runs")).resolve()
     url = database or os.environ.get("KGE_STUDY_DATABASE") or sqlite_url(root / name / "study.db")
+    if (parts := parsed(url)).get_backend_name() == "sqlite" and parts.database in {None, "", ":memory:"}:
+        raise UserError(f"database: must be a file where it is SQLite, such as sqlite:///runs/study.db, got {url!r}")
     return Site(name=name, home=root, database=url)
 
 

@@ -228,10 +228,10 @@ class Store:
         return rows[-1]
 
     @retried
-    def launched_sha256(self, name: str) -> str:
-        """The hash of the study file at launch, whatever was amended since."""
+    def launched(self, name: str) -> Registration:
+        """The study as it was at launch, whatever was amended since."""
         [row] = self._database.select(_studies, name=name, amendment=0)
-        return str(row["spec_sha256"])
+        return _registration(row)
 
     # -- charges ---------------------------------------------------------------------------------
 

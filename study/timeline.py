@@ -57,11 +57,11 @@ def _moments(record: StudyRecord) -> Iterator[Moment]:
     for time, event, trial in _events(record.trials, turns):
         arm, key, spent = trial.arm, (trial.arm, trial.number), amount(trial.cost, unit)
         before = (charged[arm], committed[arm])
-        ledger.put(Stake.of(trial))
+        ledger.put(Stake.before(arm, trial.cost) if event == "pretrained" else Stake.of(trial))
         charged[arm] += spent - known.get(key, 0.0)
         known[key] = spent
-        unmeasured = unit == "device_seconds" and charged[arm] == 0
-        committed[arm] = 0.0 if unmeasured else ledger.committed(arm)
+        is_known = unit != "device_seconds" or ledger.is_measured(arm)
+        committed[arm] = ledger.committed(arm) if is_known else charged[arm]
         if event != "started" and before == (charged[arm], committed[arm]):
             continue
         peers = [each for each in arms if turns[each] == turns[arm]]

@@ -62,7 +62,7 @@ def _amendments(record: StudyRecord) -> Item:
 
 def _dataset(record: StudyRecord) -> Item:
     fingerprint = record.passport.get("fingerprint")
-    value = f"{record.dataset}, fingerprint {fingerprint}" if fingerprint else _MISSING
+    value = f"{record.dataset_name}, fingerprint {fingerprint}" if fingerprint else _MISSING
     return _item("Data set identified by a checksum", YES if fingerprint else NO, value)
 
 

@@ -93,14 +93,14 @@ def table(*, caption: str, label: str, columns: str, head: Sequence[str], rows: 
 
 
 def row(cells: Iterable[str]) -> str:
-    """One line of a table."""
-    return " & ".join(cells) + r" \\"
+    """One line of a table. LaTeX would take a [ or * at its start for an option of what stands before it."""
+    line = " & ".join(cells)
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"
 
 
 def _results(record: StudyRecord, group: Group) -> str:
-    said = (
-        f"Test results on {record.dataset}, losses that aim at {group.title}: mean and standard deviation over seeds."
-    )
+    about = f"{record.dataset_name}, losses that aim at {group.title}"
+    said = f"Test results on {about}: mean and standard deviation over seeds."
     if any(each.leads for each in group.rows):
         said += " Bold: the highest mean, which orders means and decides nothing."
     return table(

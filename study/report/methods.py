@@ -55,7 +55,7 @@ def _data(record: StudyRecord) -> Iterator[str]:
     splits = {"train": "training", "valid": "validation", "test": "test"}
     counts = [f"{facts[f'{key}_triples']:,} {name}" for key, name in splits.items() if f"{key}_triples" in facts]
     inside = sizes + ([f"{text.listing(counts)} triples"] if counts else [])
-    yield f"All trainings used {record.dataset}{f' ({text.listing(inside)})' if inside else ''}."
+    yield f"All trainings used {record.dataset_name}{f' ({text.listing(inside)})' if inside else ''}."
 
 
 def _arms(record: StudyRecord) -> Iterator[str]:

@@ -201,9 +201,7 @@ def _replicate_run(record: StudyRecord, arm: Arm, replicate: ReplicateRecord, pl
 
 def _common(record: StudyRecord, since: float | None) -> dict[str, Value]:
     """What every run has; `since` is when its work began, by the programs that the study had then."""
-    began = record.created if since is None else since
-    environments = [each.environment for each in record.continuations if each.time <= began]
-    commit = (environments[-1] if environments else record.environment).get("git commit")
+    commit = record.environment_at(since).get("git commit")
     return {"study": record.name, "fingerprint": str(record.passport.get("fingerprint", "")) or None, "commit": commit}
 
 

@@ -221,6 +221,23 @@ def test_what_a_device_second_is_worth_must_stay(toy: Toy, command: CommandLine)
     )
 
 
+def test_what_a_study_would_have_gone_on_with_is_not_noted(toy: Toy, command: CommandLine) -> None:
+    toy.launch()
+    toy.go_on(until=1)
+    older(toy)
+    code, said = command("resume", "toy", "--address", "127.0.0.1:1", "--plain")
+    assert code == 1
+    assert "error: Ray at '127.0.0.1:1': must start or answer" in said
+    assert toy.record().continuations == ()
+
+
+def older(toy: Toy) -> None:
+    """Let the study have begun with an older torch."""
+    with closing(sqlite3.connect(toy.folder / "study.db")) as database, database:
+        [(known,)] = database.execute("SELECT environment FROM kge_studies")
+        database.execute("UPDATE kge_studies SET environment = ?", [json.dumps(json.loads(known) | {"torch": "1.0"})])
+
+
 # ---- a finished study
 
 
@@ -233,6 +250,9 @@ def test_a_finished_study_is_reported_without_a_cluster(toy: Toy, command: Comma
     assert said == f"study toy is finished, nothing is left to train or to rank\nreport: {page}\n"
     assert code == 0
     assert page.is_file()
+    older(toy)
+    assert command("resume", "toy", *nowhere)[0] == 0
+    assert toy.record().continuations == (), "nothing was trained with other programs"
     code, said = command("run", str(toy.file), "--name", "another", *nowhere)
     assert code == 1
     assert "error: Ray at '127.0.0.1:1': must start or answer" in said

@@ -13,10 +13,12 @@ import pytest
 import ray
 from ruamel.yaml import YAML
 
-from study import cli
+from study import cli, nodes
 from study.config import parse_study
-from study.errors import StudyFileError
+from study.errors import StudyFileError, WorldError
 from study.nodes import Slots
+from study.runner import Cluster
+from study.work import Stop
 from tests.cluster.nodes import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,6 +248,16 @@ def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_p
         assert pod["securityContext"]["runAsNonRoot"]
     assert "PGPASSWORD" in json.dumps(head)
     assert "PGPASSWORD" not in json.dumps(workers)
+
+
+def test_a_trial_that_fits_no_node_waits_only_where_one_may_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "living", lambda: [{"CPU": 2.0}])
+    slots = Slots(cpus=1, gpus=1, max_concurrent=2)
+    with pytest.raises(
+        WorldError, match=r"^resources: must fit a node, got 1 CPU, 1 GPU per trial where .*2 CPU\)$"
+    ):
+        Cluster(address="local", slots=slots, stop=Stop())._await_room()
+    Cluster(address="head:6379", slots=slots, stop=Stop())._await_room()
 
 
 @pytest.mark.parametrize(

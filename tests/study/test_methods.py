@@ -12,7 +12,7 @@ import pytest
 
 from study.records import Amendment, Continuation, Cost, StudyRecord, TrialState
 from study.report import build
-from study.report.latex import escape
+from study.report.latex import escape, row
 from tests.study import records_factory as factory
 from tests.study.parsed_page import read_page, rows
 
@@ -204,6 +204,21 @@ def test_tables_hold_the_numbers_of_the_page(written: Written) -> None:
     assert len(decided) == 6
     table = text.split(r"\label{tab:decisions}")[1].split(r"\end{tabular}")[0]
     assert table.count(r"\\") == 7
+
+
+def test_a_row_begins_with_what_latex_takes_for_no_option() -> None:
+    assert row(["[adam] x", "*"]) == r"{}[adam] x & * \\"
+    assert row(["*x"]) == r"{}*x \\"
+    assert row(["x", "[1, 2]"]) == r"x & [1, 2] \\"
+
+
+def test_a_folder_of_triples_is_told_by_its_name(written: Written) -> None:
+    record = factory.finished()
+    folder = written(replace(record, dataset="/home/me/mine", passport={**record.passport, "name": "mine"}))
+    for file in ("index.html", "tables.tex", "methods.txt"):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert "mine" in text
+        assert "/home/me" not in text
 
 
 def test_special_characters_are_escaped() -> None:

@@ -150,6 +150,10 @@ def test_a_budget_of_epochs_is_used_up_to_the_last_one_with_what_the_start_took(
     record = toy.record()
     assert [row.search.epochs for row in fairness.spendings(record)] == [11, 11, 11]
     assert sum(trial.cost.epochs for trial in trials_of(record, PRE)) == 8
+    config = load_study(toy.file)
+    planned = "\n".join(plan_lines(config, compose_all(config)))
+    assert [len(trials_of(record, arm)) for arm in (PRE, SCE, "complex.ns")] == [3, 4, 4]
+    assert "Trainings: at least 11 trials + 3 arms x 2 replicates = at least 17." in planned
 
 
 def test_arms_that_start_from_arms_that_start_from_arms_pay_for_all(toy: Toy) -> None:

@@ -5,6 +5,7 @@ short, so that it ends off its validation interval; `sans-pre` starts from the t
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 from kge.fitting import BEST
-from study.records import FailureClass, Measurement, Outcome, TrialState
+from study.records import Continuation, FailureClass, Measurement, Outcome, TrialState
 from study.replay import Judgement, Recorded, judge, recorded_trial
+from study.store import Store
 from study.trial import run_attempt
 from study.work import Work
 from tests.study import records_factory as factory
@@ -151,6 +153,26 @@ def test_a_device_that_is_not_there_is_refused(replay: Replay) -> None:
     assert said[0].startswith("error: device: must be on this machine, got 'cuda'")
 
 
+def test_a_training_is_repeated_with_the_threads_and_against_the_programs_that_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    toy = Trained(tmp_path)
+    one, three = (("seed: 7", f"seed: 7\nresources: {{cpus_per_trial: {cpus}}}") for cpus in (1, 3))
+    toy.launch(one)
+    toy.go_on()
+    toy.write(three, ("trials: 2", "trials: 3"))
+    with closing(Store(toy.database)) as store:
+        newer = {**toy.record().environment, "torch": "9.0"}
+        store.record_continuation("toy", Continuation(number=1, environment=newer, time=time.time()))
+    toy.go_on(amend=True, reopen=True)
+    replay, before = Replay(toy, monkeypatch, capsys), torch.get_num_threads()
+    assert replay("complex.sce/1")[1][0].endswith("on cpu (threads: 1), as far as the record goes")
+    _, said = replay("complex.sce/2")
+    assert said[0].endswith("on cpu (threads: 3), as far as the record goes")
+    assert said[1].startswith("torch: 9.0 then, ")
+    torch.set_num_threads(before)
+
+
 def test_a_trial_that_diverged_must_diverge_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -176,7 +198,7 @@ def test_a_trial_must_have_ended_and_been_validated() -> None:
 
 
 CURVE = factory.curve(factory.arm("complex", "sce"), 0, started=0.0, epochs=4, of=4)
-RECORDED = Recorded(name="", arm="complex.sce", number=0, config={}, curve=CURVE, failure=None)
+RECORDED = Recorded(name="", arm="complex.sce", number=0, config={}, curve=CURVE, started=0.0, failure=None)
 DONE = Outcome(state=TrialState.COMPLETE)
 
 

@@ -145,7 +145,7 @@ def test_an_amended_study_is_what_it_was_amended_to_and_what_it_was_stays_beside
     assert store.registration("s") == larger
     assert (store.study_file("s"), store.amendments("s")) == (None, [amendment])
     assert store.study_names() == ["s"]
-    assert store.launched_sha256("s") == STUDY.spec_sha256
+    assert store.launched("s").spec == STUDY.spec
 
 
 def test_an_unknown_study_is_refused_with_the_known_names(store: Store) -> None:
@@ -297,17 +297,14 @@ def rewrite_lease(url: str, *, patience: float = 30.0, **values: object) -> None
         connection.execute(sa.text(f"UPDATE kge_lease SET {names} WHERE study = 's'"), values)
 
 
-def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("expires", [-1.0, 3600.0])
+def test_a_driver_elsewhere_frees_its_study_when_it_renews_its_lease_no_more(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, expires: float
 ) -> None:
     monkeypatch.setattr(lease, "WATCH_SECONDS", 0.5)
     first, second, said = store.lease("s"), store.lease("s"), list[str]()
     first.acquire()
-    rewrite_lease(url, host="elsewhere boot pid:[1]", pid=1)
-    with pytest.raises(StudyLockedError, match="process 1 on elsewhere is running it"):
-        second.acquire(say=said.append)
-    assert said == []
-    rewrite_lease(url, expires=time.time() - 1)
+    rewrite_lease(url, host="elsewhere boot pid:[1]", pid=1, expires=time.time() + expires)
     second.acquire(say=said.append)
     died = "process 1 on elsewhere, which may have died"
     assert said == [f"study s: waiting 0.5 s at most to see whether {died}, renews its lease"]
@@ -315,18 +312,19 @@ def test_a_driver_elsewhere_frees_its_study_when_its_lease_runs_out(
     assert not first.renew()
 
 
+@pytest.mark.parametrize("expires", [1.0, 1e12])
 @pytest.mark.parametrize("host", ["elsewhere", f"{socket.gethostname()} boot pid:[1]"])
 def test_a_driver_elsewhere_lives_while_it_renews_whatever_its_clock_says(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, host: str
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, host: str, expires: float
 ) -> None:
     monkeypatch.setattr(lease, "WATCH_SECONDS", 60.0)
     first, hostname = store.lease("s"), host.partition(" ")[0]
     first.acquire()
-    rewrite_lease(url, host=host, pid=2**30, expires=1.0)  # no process of ours has this number
+    rewrite_lease(url, host=host, pid=2**30, expires=expires)  # no process of ours has this number
 
     def renew_late() -> None:
         Event().wait(0.5)
-        rewrite_lease(url, expires=2.0)
+        rewrite_lease(url, expires=expires + 1)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(renew_late)
@@ -458,6 +456,24 @@ def test_a_held_lease_is_let_go_at_the_end(store: Store) -> None:
     with store.lease("s").held(on_lost=pytest.fail, on_stop=pytest.fail):
         assert store.lease("s").owner() is not None
     assert store.lease("s").owner() is None
+
+
+def test_a_database_that_was_away_has_taken_no_study(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 0.01)
+    ours, lost, looks, seen = store.lease("s"), list[bool](), list[bool](), Event()
+    look = ours.owner
+
+    def away_at_first() -> lease.Owner | None:
+        looks.append(True)
+        if len(looks) == 1:
+            raise WorldError("database: must answer")
+        seen.set()
+        return look()
+
+    monkeypatch.setattr(ours, "owner", away_at_first)
+    with ours.held(on_lost=lambda: lost.append(True), on_stop=pytest.fail):
+        assert seen.wait(30)
+    assert not lost
 
 
 @pytest.mark.parametrize(

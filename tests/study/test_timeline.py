@@ -101,6 +101,20 @@ def test_seconds_count_as_charged_until_something_was_measured() -> None:
     assert moments[-1].gap == 1
 
 
+def test_what_an_arm_starts_from_is_charged_and_reserves_nothing() -> None:
+    first, second = trial(A, 0, at=0, until=20, epochs=[10, 10]), trial(B, 0, at=1, until=21, epochs=[10, 10])
+    first = replace(first, pretraining=Cost(trials=1, epochs=120, device_seconds=60))
+    second = replace(second, pretraining=Cost(trials=1, epochs=10, device_seconds=5))
+    moments = timeline(study("device_seconds", 300, first, second))
+    assert [(m.event, m.arm, m.committed) for m in moments[:4]] == [
+        ("pretrained", A, 60),
+        ("pretrained", B, 5),
+        ("started", A, 60),
+        ("started", B, 5),
+    ]
+    assert max(m.committed for m in moments if m.arm == A) == 75  # with what the trial took and its next interval
+
+
 def test_clocks_that_disagree_do_not_turn_a_trial_around() -> None:
     late = trial(A, 0, at=0, until=3, epochs=[2, 2])  # its worker measured "after" the driver saw the end
     moments = timeline(study("epochs", 8, late))
