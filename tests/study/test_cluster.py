@@ -253,9 +253,7 @@ def test_the_manifest_gives_every_pod_the_shared_volume_and_the_head_alone_the_p
 def test_a_trial_that_fits_no_node_waits_only_where_one_may_join(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "living", lambda: [{"CPU": 2.0}])
     slots = Slots(cpus=1, gpus=1, max_concurrent=2)
-    with pytest.raises(
-        WorldError, match=r"^resources: must fit a node, got 1 CPU, 1 GPU per trial where .*2 CPU\)$"
-    ):
+    with pytest.raises(WorldError, match=r"^resources: must fit a node, got 1 CPU, 1 GPU per trial where .*2 CPU\)$"):
         Cluster(address="local", slots=slots, stop=Stop())._await_room()
     Cluster(address="head:6379", slots=slots, stop=Stop())._await_room()
 
