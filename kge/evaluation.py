@@ -116,9 +116,10 @@ def _count_others(
     first = length.cumsum(0) - length
     counts = torch.zeros(3, len(row), dtype=torch.int64, device=row.device)
     for part in _parts(len(row), max(1, _COMPARED // max(1, int(length.max())))):
-        pair, position = spans(first[row[part]], length[row[part]])
-        other, true = known[1][position], scores[row[part], answer[part]][pair]
-        score, is_other = scores[row[part][pair], other], other != answer[part][pair]
+        rows, answers = row[part], answer[part]
+        pair, position = spans(first[rows], length[rows])
+        other = known[1][position]
+        true, score, is_other = scores[rows, answers][pair], scores[rows[pair], other], other != answers[pair]
         for count, mark in zip(counts[:, part], (score > true, score == true, is_other), strict=True):
             count.index_add_(0, pair, (mark & is_other).long())
     return counts

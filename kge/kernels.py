@@ -121,9 +121,8 @@ def softmax_cross_entropy(
     if row is None or share is None:
         of_candidates.index_add_(0, target, weighted, alpha=-kept)
     else:
-        for part in _parts(target, rows=len(query)):
-            answered = weighted[row[part]].mul_(share[part, None])
-            of_candidates.index_add_(0, target[part], answered, alpha=-kept)
+        for part, of_row, shared in _parts(target, row, share, rows=len(query)):
+            of_candidates.index_add_(0, part, weighted[of_row].mul_(shared[:, None]), alpha=-kept)
     if smoothing:
         of_candidates.sub_(spread * weighted.sum(dim=0))
     return LossAndGradients(torch.dot(loss, weight), of_query, of_candidates)
@@ -147,14 +146,14 @@ def _mean_answer(
     if row is None or share is None:
         return candidates[target]
     mean = candidates.new_zeros(rows, candidates.shape[1])
-    for part in _parts(target, rows=rows):
-        mean.index_add_(0, row[part], candidates[target[part]].mul_(share[part, None]))
+    for part, of_row, shared in _parts(target, row, share, rows=rows):
+        mean.index_add_(0, of_row, candidates[part].mul_(shared[:, None]))
     return mean
 
 
-def _parts(target: Int[Tensor, " P"], *, rows: int) -> Iterator[slice]:
-    """The answers, no more of them at a time than there are rows: a query may have thousands."""
-    return (slice(first, first + rows) for first in range(0, len(target), max(1, rows)))
+def _parts(*pairs: Tensor, rows: int) -> Iterator[tuple[Tensor, ...]]:
+    """What is known of the pairs, no more of them at a time than there are rows: a query may have thousands."""
+    return zip(*(each.split(rows) for each in pairs), strict=True)
 
 
 @lru_cache(maxsize=2)

@@ -13,8 +13,9 @@ import torch
 PACKAGES = ("torch", "numba", "ray", "optuna", "scikit-learn", "mlflow", "numpy", "pyarrow", "sqlalchemy", "kge-study")
 
 
+@cache
 def environment() -> Mapping[str, str]:
-    """Names and values, for people."""
+    """Names and values, for people; of this process, so a checkout that changes while it runs changes nothing."""
     versions = {package: _version(package) for package in PACKAGES}
     known = {
         "python": platform.python_version(),

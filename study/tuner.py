@@ -117,7 +117,7 @@ def _cause(trial: Trial) -> str:
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         return one_line(error)
     text = Path(trial.error_file).read_text() if trial.error_file else ""
-    return in_short("\n".join(text.splitlines()[1:]))
+    return in_short(text.partition("\n")[2])
 
 
 def _held(trial: Trial) -> float:

@@ -16,10 +16,11 @@ from ray.tune.search import Searcher
 
 from study import cli, lease
 from study.drive import _note_environment, driving
-from study.errors import WorldError
+from study.environment import environment
+from study.errors import UserError, WorldError
 from study.lease import LOST
 from study.records import Assignment, Outcome, TrialState
-from study.site import Site
+from study.site import Site, site
 from study.store import Store
 from study.tuner import Desk, Stopped, _Issuer
 from study.work import Fenced, Stop
@@ -192,6 +193,22 @@ def test_what_a_study_goes_on_with_is_noted_where_it_is_something_else(toy: Toy)
     assert said == [f"going on with: torch: 1.0 then, {study.environment['torch']} now"]
     assert noted.environment == study.environment
     assert toy.record().continuations == (noted,)
+
+
+def test_a_checkout_that_changes_while_a_driver_runs_is_nothing_that_it_goes_on_with(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store(toy.database)) as store:
+        study = replace(store.registration("toy"), environment=environment())
+        monkeypatch.setattr("study.environment._commit", lambda: "another")
+        _note_environment(store, study, say=pytest.fail)
+        assert store.continuations("toy") == []
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_database_that_every_thread_would_have_for_itself_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match=r"^database: must be a file where it is SQLite, .*, got 'sqlite"):
+        site("toy", database=url)
 
 
 def test_a_study_does_not_begin_in_a_folder_with_trainings_of_another(

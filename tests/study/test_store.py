@@ -145,6 +145,7 @@ def test_an_amended_study_is_what_it_was_amended_to_and_what_it_was_stays_beside
     assert store.registration("s") == larger
     assert (store.study_file("s"), store.amendments("s")) == (None, [amendment])
     assert store.study_names() == ["s"]
+    assert store.launched("s").spec_sha256 == STUDY.spec_sha256
     assert store.launched("s").spec == STUDY.spec
 
 
