@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from tests.study.mlflow_store import free_port
+from tests.ports import free_port
 
 PATIENCE = 90.0  # seconds; a machine may be busy
 ENTER = "\ue007"

@@ -7,7 +7,6 @@ file system is shared, as the checkpoints of a study must be.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from tests.ports import free_port
 from tests.study.front_door import below
 
 PATIENCE = 900.0  # seconds; a machine may be busy
@@ -93,13 +93,6 @@ def cluster(**variables: str) -> Iterator[Nodes]:
         nodes = Nodes(Path(folder), variables)
         stack.callback(nodes.kill_all)
         yield nodes
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def _answers(address: str) -> bool:

@@ -6,7 +6,6 @@ Each comes back at the address that it had, and all but Ray with what it knew.
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,16 +21,11 @@ from typing import Self
 
 from mlflow import MlflowClient
 
+from tests.ports import free_port
+
 PATIENCE = 120.0
 
 Process = subprocess.Popen[bytes]
-
-
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Server:

@@ -8,7 +8,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import subprocess
 import time
 import urllib.request
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKER = REPOSITORY / "docker"
@@ -57,11 +58,6 @@ def new_env(folder: Path, **changes: object) -> Path:
 def values(env: Path) -> dict[str, str]:
     lines = (line.partition("=") for line in env.read_text().splitlines() if "=" in line and not line.startswith("#"))
     return {name: value for name, _, value in lines}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def run(command: Sequence[str | Path], *, check: bool = True, **options: Any) -> Output:

@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 from xml.etree import ElementTree
 
-from tests.crash.servers import Server, free_port
+from tests.crash.servers import Server
+from tests.ports import free_port
 
 BUCKET = "studies"
 SECRET = "8c5f0e63d5b14f0e"  # a secret access key; the server takes any

@@ -10,8 +10,9 @@ import pytest
 
 from study.database import sqlite_url
 from study.tracking.mirror import sync
+from tests.ports import free_port
 from tests.study import records_factory as factory
-from tests.study.mlflow_store import Served, Tracking, copy, free_port, kill, new_tracking, wait_until_healthy
+from tests.study.mlflow_store import Served, Tracking, copy, kill, new_tracking, wait_until_healthy
 from tests.study.saved_study import save
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from study.records import StudyRecord
 from study.tracking.mirror import KEY, SyncResult, sync
+from tests.ports import free_port
 
 NOTHING = SyncResult()
 
@@ -92,12 +92,6 @@ class Tracking:
 def new_tracking(made_database: Path, folder: Path, name: str) -> Tracking:
     copy(made_database, folder / name)
     return Tracking(f"sqlite:///{folder / name}", folder / "mlartifacts")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

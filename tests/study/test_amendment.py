@@ -19,7 +19,7 @@ from study.records import TrialRecord, TrialState
 from study.report import build
 from study.site import Site
 from study.store import Store
-from tests.cluster.nodes import free_port
+from tests.ports import free_port
 from tests.study.toy_study import FILE, NS, SCE, Toy, training_of
 
 Captured = pytest.CaptureFixture[str]

@@ -19,7 +19,7 @@ from study.errors import StudyFileError, WorldError
 from study.nodes import Slots
 from study.runner import Cluster
 from study.work import Stop
-from tests.cluster.nodes import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = """\

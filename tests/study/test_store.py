@@ -36,7 +36,8 @@ from study.records import (
     TrialState,
 )
 from study.store import AttemptRecord, Registration, Store
-from tests.crash.servers import Postgres, free_port, postgres_binaries
+from tests.crash.servers import Postgres, postgres_binaries
+from tests.ports import free_port
 
 ARM = Arm(
     name="complex.sce",

@@ -27,8 +27,9 @@ from study.tracking.process import Mirror, artifact_folder, tracking_uri
 from study.tracking.projection import DesiredRun, Plan, project
 from study.tracking.views import views
 from study.tracking.worker import mirror, sync_command
+from tests.ports import free_port
 from tests.study import records_factory as factory
-from tests.study.mlflow_store import NOTHING, Served, Tracking, copy, free_port, kill, new_tracking
+from tests.study.mlflow_store import NOTHING, Served, Tracking, copy, kill, new_tracking
 from tests.study.saved_study import save
 
 # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.study.mlflow_store import free_port, kill, new_tracking, wait_until_healthy
+from tests.ports import free_port
+from tests.study.mlflow_store import kill, new_tracking, wait_until_healthy
 from tests.study.test_plan_cli import Captured, study
 
 
