@@ -19,18 +19,16 @@ from kge.catalog import load
 from kge.data import passport
 from kge.fitting import Evaluation
 from study.arms import Arms, Search
-from study.budget import Ledger
 from study.config import StudyConfig, parse_study
 from study.environment import environment
 from study.errors import StudyExistsError, UserError, WorldError
 from study.evidence import write_report
 from study.fetching import fetch_models, fetch_ranks
-from study.history import study_record, trial_records
+from study.history import ledger_over, study_record, trial_records
 from study.lease import LOST, Hold
 from study.nodes import Slots
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
 from study.opening import TestJob, open_test, progress, record_test, untested
-from study.pretraining import generations
 from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
@@ -253,9 +251,7 @@ class Drive:
             store=self._store,
             arms=arms,
             spaces=self._spaces,
-            ledger=Ledger.over(
-                cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=generations(study.arms)
-            ),
+            ledger=ledger_over(study),
             config=self._config,
             listen=self._audience.progress,
             forget=self._forget,

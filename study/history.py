@@ -50,7 +50,20 @@ def study_record(database: str, name: str) -> StudyRecord:
 
 def ledger_of(record: StudyRecord) -> Ledger:
     """The budgets of a study as they stand."""
-    return _ledger(record, record.trials, record.stops)
+    return ledger_over(record, record.trials, record.stops)
+
+
+def ledger_over(
+    study: Registration | StudyRecord, trials: Iterable[TrialRecord] = (), stopped: Iterable[ArmStop] = ()
+) -> Ledger:
+    """The budgets of a study after these trials, where these arms get no more."""
+    turns = generations(study.arms)
+    ledger = Ledger.over(
+        cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=turns, trials=trials
+    )
+    for stop in stopped:
+        ledger.stop(stop.arm)
+    return ledger
 
 
 def is_searched(record: StudyRecord) -> bool:
@@ -95,17 +108,7 @@ def _stops(study: Registration, trials: tuple[TrialRecord, ...]) -> Iterator[Arm
     """The arms that get no more trials: too many broke by the same bug, or there is nothing to start from."""
     of_bugs = stops(trials, limit=study.identical_errors)
     yield from of_bugs
-    yield from stranded(_ledger(study, trials, of_bugs), study.arms, trials)
-
-
-def _ledger(study: Registration | StudyRecord, trials: Iterable[TrialRecord], stopped: Iterable[ArmStop]) -> Ledger:
-    turns = generations(study.arms)
-    ledger = Ledger.over(
-        cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=turns, trials=trials
-    )
-    for stop in stopped:
-        ledger.stop(stop.arm)
-    return ledger
+    yield from stranded(ledger_over(study, trials, of_bugs), study.arms, trials)
 
 
 def _replicates(store: Store, name: str) -> Iterator[ReplicateRecord]:

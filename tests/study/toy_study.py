@@ -12,12 +12,10 @@ from typing import Any
 
 from study import drive
 from study.arms import Arms, Search
-from study.budget import Ledger
 from study.config import load_study, parse_study
 from study.database import sqlite_url
-from study.history import study_record, trial_records
+from study.history import ledger_over, study_record, trial_records
 from study.opening import open_test, sealed
-from study.pretraining import generations
 from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, StudyRecord, TrialState
 from study.replicate import ReplicateWork
 from study.revision import Revision, revised
@@ -188,9 +186,7 @@ def search_of(store: Store, study: Registration, arms: Arms, folder: Path) -> Se
         store=store,
         arms=arms,
         spaces=spaces_of(study),
-        ledger=Ledger.over(
-            cards=study.spaces, budget=study.budget, unit=study.budget_unit, generations=generations(study.arms)
-        ),
+        ledger=ledger_over(study),
         config=parse_study(study.spec, "toy"),
         listen=ignore,
     )
