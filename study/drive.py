@@ -42,7 +42,7 @@ from study.space import Space, compose_all
 from study.store import Registration, Store
 from study.tracking.process import Mirror
 from study.trial import at_hand, forget, nodes_dataset, rank_test_split, same_dataset, same_starts, with_start
-from study.work import ArmProgress, Fenced, InTurn, Stop, Work
+from study.work import ArmProgress, InTurn, Stop, Work
 
 ASKED = "`study stop`"
 MIRROR_PATIENCE = 120.0  # seconds that a finished study waits for MLflow's last round; an interrupted one waits less
@@ -234,8 +234,7 @@ class Drive:
             same_starts(self._study.arms)
             self._begin()
             placed = partial(self._store.record_place, self._study.name)
-            fenced = Fenced(work, self._hold.check)
-            self._cluster.execute(fenced, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
+            self._cluster.execute(work, fingerprint=self._fingerprint, remote=self._remote, placed=placed)
         return self._goes_on()
 
     def _begin(self) -> None:

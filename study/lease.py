@@ -3,10 +3,9 @@
 A driver that dies on this machine frees its study at once (its process is gone), one that dies
 elsewhere once somebody has watched its lease not being renewed, because clocks differ. Taking over
 compares the owner that was seen dead and swaps it, so of two drivers that see it only one wins. A
-driver that has slept asks whether the study is still its own before it goes on; and because it may
-sleep at any moment, each of its transactions that writes asks once more, inside itself, by the token of
-its lease, which nobody can replace before that transaction has ended. The row is also where a driver on
-any machine is asked to stop.
+driver may sleep at any moment, so each of its transactions that writes asks whether the study is still
+its own, inside itself, by the token of its lease, which nobody can replace before that transaction has
+ended. The row is also where a driver on any machine is asked to stop.
 """
 
 import os
@@ -27,7 +26,6 @@ from study.errors import StudyLockedError, WorldError
 LOST = "another driver has taken the study over"
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0
-FRESH_SECONDS = 15.0  # that a lease is trusted after it was taken or renewed: a renewal and a slow machine
 WATCH_SECONDS = 30.0  # in which a live driver elsewhere renews its lease, whatever its clock says
 POLL_SECONDS = 0.2  # between two looks at whether another driver has ended
 LOOK_SECONDS = 2.0  # between two looks at whether the driver is asked to stop
@@ -97,7 +95,6 @@ class Lease:
         self._table = table
         self._study = study
         self._token = uuid.uuid4().hex
-        self._confirmed = -FRESH_SECONDS  # when it was ours for certain
 
     @retried
     def owner(self) -> Owner | None:
@@ -109,26 +106,22 @@ class Lease:
     def acquire(self, *, say: Callable[[str], None] = lambda _: None) -> None:
         """Take the study; StudyLockedError while another live driver holds it."""
         mine: dict[str, object] = {"token": self._token, "host": this_host(), "pid": os.getpid(), "stop": False}
-        now = _clock()
         if self._database.insert(self._table, {"study": self._study, **mine, **_times()}):
-            self._confirmed = now
             return
         owner = self.owner()
         if owner is None:
             raise StudyLockedError(f"study {self._study!r}: must have one driver, another has just ended; try again")
         if owner.token == self._token:  # our own row, whose answer was lost
-            self._confirmed = now
             return
         if owner.is_in_doubt:
             say(f"study {self._study}: {owner.doubt}")
         if not self.is_dead(owner):
             raise StudyLockedError(f"study {self._study!r}: must have one driver, {owner.name} is running it")
-        now, seen = _clock(), {"study": self._study, "token": owner.token, "expires": owner.expires}
+        seen = {"study": self._study, "token": owner.token, "expires": owner.expires}
         if not self._database.update(self._table, seen, {**mine, **_times()}):
             raise StudyLockedError(
                 f"study {self._study!r}: must have one driver, another has just taken it or ended; try again"
             )
-        self._confirmed = now
 
     def is_dead(self, owner: Owner) -> bool:
         """Whether the owner drives the study no more; one in doubt is watched, by a clock that only we read."""
@@ -144,10 +137,6 @@ class Lease:
                 return False
         return True
 
-    def is_ours(self) -> bool:
-        """True while the study is ours; asks the database only when it was not renewed for long, as after sleep."""
-        return _clock() - self._confirmed < FRESH_SECONDS or self.renew()
-
     def is_ours_in(self, connection: sa.Connection) -> bool:
         """True while the study is ours, until this transaction ends: who takes it over waits for that."""
         key = (self._table.c.study == self._study, self._table.c.token == self._token)
@@ -161,10 +150,7 @@ class Lease:
     @retried
     def renew(self) -> bool:
         """Prolong the lease; False when it is no longer ours."""
-        now = _clock()
-        held = self._database.update(self._table, {"study": self._study, "token": self._token}, _times())
-        self._confirmed = now if held else -FRESH_SECONDS
-        return held
+        return self._database.update(self._table, {"study": self._study, "token": self._token}, _times())
 
     @retried
     def release(self) -> None:
@@ -213,7 +199,7 @@ class Lease:
 
 
 class Hold:
-    """A study that is held: its driver checks before it acts, and whatever it writes is checked."""
+    """A study that is held: whatever its driver writes to the database is checked; before files it checks itself."""
 
     def __init__(self, lease: Lease, study: str, on_lost: Callable[[], None]) -> None:
         self._lease = lease
@@ -222,7 +208,7 @@ class Hold:
 
     def check(self, connection: sa.Connection | None = None) -> None:
         """WorldError when another driver has taken the study; within a transaction none can until it ends."""
-        if not (self._lease.is_ours() if connection is None else self._lease.is_ours_in(connection)):
+        if not (self._lease.renew() if connection is None else self._lease.is_ours_in(connection)):
             self._on_lost()
             raise WorldError(f"study {self._study!r}: {LOST}")
 
@@ -263,11 +249,6 @@ def _boot_and_namespace() -> Iterator[str]:
 
 def _hostname(host: str) -> str:
     return host.partition(" ")[0]
-
-
-def _clock() -> float:
-    """Seconds that pass while the machine is suspended, too, where there is a clock that counts these."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _has_ended(lease: Lease, owner: Owner) -> bool:

@@ -4,7 +4,7 @@ The search and the replication are works; the runner executes any work. A work d
 database; it never knows where or by what an attempt is executed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,40 +66,6 @@ class InTurn:
         """Tell the work at hand."""
         assert self._now is not None
         self._now.lost(assignment, reason=reason, by_itself=by_itself, held=held)
-
-
-class Fenced:
-    """A work that is asked and told only after a check, which raises when its driver must not go on."""
-
-    def __init__(self, work: Work, check: Callable[[], None]) -> None:
-        self._work = work
-        self._check = check
-
-    @property
-    def is_done(self) -> bool:
-        """As the work says; to ask may begin the next one."""
-        self._check()
-        return self._work.is_done
-
-    def next(self) -> Assignment | None:
-        """The next attempt of the work."""
-        self._check()
-        return self._work.next()
-
-    def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
-        """As the work decides."""
-        self._check()
-        return self._work.measured(assignment, measurement)
-
-    def ended(self, assignment: Assignment, outcome: Outcome) -> None:
-        """Tell the work."""
-        self._check()
-        self._work.ended(assignment, outcome)
-
-    def lost(self, assignment: Assignment, *, reason: str, by_itself: bool, held: float) -> None:
-        """Tell the work."""
-        self._check()
-        self._work.lost(assignment, reason=reason, by_itself=by_itself, held=held)
 
 
 class Stop:

@@ -23,7 +23,7 @@ from study.records import Assignment, Outcome, TrialState
 from study.site import Site, site
 from study.store import Store
 from study.tuner import Desk, Stopped, _Issuer
-from study.work import Fenced, Stop
+from study.work import Stop
 from tests.study.toy_study import Toy, arms_of, search_of
 
 Captured = pytest.CaptureFixture[str]
@@ -104,27 +104,21 @@ def test_a_driver_that_takes_long_is_told_and_is_still_asked(toy: Toy, stop: Com
         assert not owner.stop, "the next driver was not asked"
 
 
-@pytest.mark.parametrize("asks_before", [True, False])
-def test_a_driver_whose_study_was_taken_over_writes_nothing_more(
-    toy: Toy, monkeypatch: pytest.MonkeyPatch, asks_before: bool
-) -> None:
-    """It asks before an event, unless it fell asleep just after that."""
+def test_a_driver_whose_study_was_taken_over_writes_nothing_more(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "LOOK_SECONDS", 3600.0)  # its thread sleeps as it did
     stop, taken = Stop(), sa.create_engine(toy.database)
     site = Site(name="toy", home=toy.home, database=toy.database)
     with closing(Store(toy.database)) as store, driving(site, store, stop, say=pytest.fail) as hold:
         study = store.registration("toy")
         with arms_of(study, toy.database) as arms, hold.fence(arms.engine):
-            work = Fenced(search_of(store, study, arms, toy.folder), hold.check)
+            work = search_of(store, study, arms, toy.folder)
             assignment = work.next()
             assert assignment is not None
             with taken.begin() as connection:
                 connection.execute(sa.text("UPDATE kge_lease SET token = 'another'"))
             everything = rows_of(taken)
-            monkeypatch.setattr(lease, "FRESH_SECONDS", 0.0 if asks_before else 3600.0)  # it wakes up
             outcome = Outcome(state=TrialState.COMPLETE, reason="max_epochs")
             for event in (
-                *[lambda: work.is_done] * asks_before,
                 work.next,
                 lambda: work.measured(assignment, next(toy._training(assignment))),
                 lambda: work.ended(assignment, outcome),

@@ -347,24 +347,14 @@ def test_processes_are_looked_up_only_where_their_numbers_are_ours(store: Store,
         assert owner.name == f"process {2**30} on {host.partition(' ')[0]}"
 
 
-def test_a_driver_that_slept_asks_whether_the_study_is_still_its_own(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, asked, now = store.lease("s"), list[str](), [0.0]
-    monkeypatch.setattr(lease, "_clock", lambda: now[0])
-    first.acquire()
-    sa.event.listen(store._database.engine, "before_cursor_execute", lambda *seen: asked.append(seen[2]))
-    assert first.is_ours()
-    assert not asked, "it costs nothing while the lease is renewed"
-    now[0] += 2 * lease.LEASE_SECONDS
-    assert first.is_ours()
-    assert len(asked) == 1
-    assert first.is_ours()
-    assert len(asked) == 1, "it was renewed"
-    rewrite_lease(url, token="another's")
-    now[0] += 2 * lease.LEASE_SECONDS
-    assert not first.is_ours()
-    assert not first.is_ours()
+def test_a_driver_can_ask_whether_the_study_is_still_its_own(store: Store, url: str) -> None:
+    lost = list[bool]()
+    with store.lease("s").held(on_lost=lambda: lost.append(True), on_stop=pytest.fail) as hold:
+        hold.check()
+        rewrite_lease(url, token="another's")
+        with pytest.raises(WorldError, match=r"^study 's': another driver has taken the study over$"):
+            hold.check()
+        assert lost
 
 
 def writes(store: Store) -> dict[str, Callable[[], object]]:
