@@ -2,7 +2,7 @@
 
 `distance_scores` is a compiled loop (formulas and order of the sums: kge.native.distances). Only the B x E scores are
 held, and in going back as many parts of the queries' gradients as there are chunks of entities. `in_blocks` takes a
-formula in torch: it makes differences a block at a time, and again for the gradient.
+norm in torch: it makes differences a block at a time, and again for the gradient.
 """
 
 from collections.abc import Callable
@@ -33,13 +33,15 @@ def distance_scores(
 
 
 def in_blocks(
-    distances: Callable[[Tensor, Tensor], Tensor], query: Float[Tensor, "B D"], candidates: Float[Tensor, "E D"]
+    norm: Callable[[Tensor], Tensor], query: Float[Tensor, "B D"], candidates: Float[Tensor, "E D"]
 ) -> Float[Tensor, "B E"]:
-    """Distances by a formula that makes a vector for each pair; differentiable, if the formula draws nothing."""
+    """Distances by the norm of a vector for each pair; differentiable, if the norm draws nothing."""
     rows = max(1, DIFFERENCES // candidates.numel())
     return torch.cat(
         [
-            checkpoint(distances, part, candidates, use_reentrant=False, preserve_rng_state=False)
+            checkpoint(
+                lambda part: norm(part.unsqueeze(1) - candidates), part, use_reentrant=False, preserve_rng_state=False
+            )
             for part in query.split(rows)
         ]
     )

@@ -13,8 +13,7 @@ import math
 from typing import final
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from kge.config import require
 from kge.models.algebra import complex_mul, conj, modulus_sum
@@ -51,8 +50,4 @@ class RotatE(AbstractModel):
             return -modulus_sum(query.unsqueeze(1) - candidates)
         if self.fused and can_run(query, candidates):
             return distance_scores(query, candidates, "moduli")
-        return -in_blocks(_moduli, query, candidates)
-
-
-def _moduli(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
-    return modulus_sum(query.unsqueeze(1) - candidates)
+        return -in_blocks(modulus_sum, query, candidates)

@@ -55,5 +55,5 @@ class TransE(AbstractModel):
         return -torch.cdist(query, candidates, p=self.norm, compute_mode=mode)
 
 
-def _l1(query: Float[Tensor, "b D"], candidates: Float[Tensor, "K D"]) -> Float[Tensor, "b K"]:
-    return (query.unsqueeze(1) - candidates).abs().sum(dim=2)
+def _l1(differences: Float[Tensor, "b K D"]) -> Float[Tensor, "b K"]:
+    return differences.abs().sum(dim=2)
