@@ -34,7 +34,6 @@ from study.replicate import ReplicateWork
 from study.report import hardware
 from study.revision import Revision, revised
 from study.runner import Cluster
-from study.sealing import sealed
 from study.search import SearchWork
 from study.selection import current, freeze
 from study.site import Site
@@ -273,8 +272,7 @@ class Drive:
     def _freeze(self, arms: Arms) -> list[Selection]:
         trials = trial_records(self._store, arms, self._study)
         folder, study = self._site.folder, self._study.name
-        closed = sealed(self._store.openings(study), self._store.amendments(study))
-        selections = freeze(self._store, study=study, folder=folder, spaces=self._spaces, trials=trials, sealed=closed)
+        selections = freeze(self._store, study=study, folder=folder, spaces=self._spaces, trials=trials)
         for arm in self._spaces.keys() - {selection.arm for selection in selections}:
             self._audience.say(f"{arm}: no trial completed, so there is nothing to select and nothing to replicate")
         return selections

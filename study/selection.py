@@ -11,32 +11,27 @@ was not opened or may be opened again (study.opening); the earlier selection is 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kge.files import write_atomically
 from study.pretraining import best_trial
 from study.records import Selection, TrialRecord
-from study.sealing import stands
+from study.sealing import sealed, stands
 from study.space import Space
 from study.store import Store
 
 
 def freeze(
-    store: Store,
-    *,
-    study: str,
-    folder: Path,
-    spaces: Mapping[str, Space],
-    trials: Iterable[TrialRecord],
-    sealed: Set[str] = frozenset(),
+    store: Store, *, study: str, folder: Path, spaces: Mapping[str, Space], trials: Iterable[TrialRecord]
 ) -> list[Selection]:
-    """Select and freeze; the current selections. Arms without a COMPLETE trial have none, `sealed` ones keep theirs."""
+    """Select and freeze; the current selections. Arms without a COMPLETE trial have none, sealed ones keep theirs."""
+    closed = sealed(store.openings(study), store.amendments(study))
     frozen = {selection.arm: selection for selection in current(store.selections(study))}
     for arm, trial in _best(trials).items():
         before = frozen.get(arm)
-        if before is None or not stands(before, trial, sealed=sealed):
+        if before is None or not stands(before, trial, sealed=closed):
             number = before.number + 1 if before else 0
             store.record_selection(study, _selection(trial, config=_config(spaces[arm], trial), number=number))
     every = store.selections(study)

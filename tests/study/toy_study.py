@@ -15,7 +15,7 @@ from study.arms import Arms, Search
 from study.config import load_study, parse_study
 from study.database import sqlite_url
 from study.history import ledger_over, study_record, trial_records
-from study.opening import open_test, sealed
+from study.opening import open_test
 from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, StudyRecord, TrialState
 from study.replicate import ReplicateWork
 from study.revision import Revision, revised
@@ -116,9 +116,8 @@ class Toy:
             store.record_replicate("toy", ranked)
 
     def _freeze(self, store: Store, study: Registration, arms: Arms) -> list[Selection]:
-        closed = sealed(store.openings("toy"), store.amendments("toy"))
         trials = trial_records(store, arms, study)
-        return freeze(store, study="toy", folder=self.folder, spaces=spaces_of(study), trials=trials, sealed=closed)
+        return freeze(store, study="toy", folder=self.folder, spaces=spaces_of(study), trials=trials)
 
     def _execute(self, work: Work, until: int) -> int:
         while (assignment := work.next()) is not None:
