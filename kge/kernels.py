@@ -28,7 +28,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
-_TINY = 1e-37  # the smallest probability whose logarithm the loss reports
 PART = 4 * 2**20  # scores in a block that is not kept: 16 MB, see _block
 FEWEST = 32  # rows of such a block: each reads all candidates
 
@@ -110,9 +109,14 @@ def softmax_cross_entropy(
     block = _probabilities(rows, table)
     true_p = (block.gather(1, target[:, None]).squeeze(1) if row is None else block[row, target]).to(query.dtype)
     answer, total = _mean_answer(candidates, target, row, share, rows=len(query)), candidates.sum(dim=0)
-    log_p = true_p.clamp_min_(_TINY).log_()
+    log_p = true_p.log_()
     if row is not None and share is not None:
         log_p = query.new_zeros(len(query)).index_add_(0, row, log_p.mul_(share))
+    vanished = log_p.isneginf()
+    if may_hold(vanished):
+        top_p, top = block.max(dim=1)  # which has not vanished
+        far = top_p.to(query.dtype).log_().add_(torch.linalg.vecdot(query, answer - candidates[top]))
+        log_p = torch.where(vanished, far, log_p)
     loss = torch.linalg.vecdot(query, answer).mul_(1 - kept).sub_(log_p).sub_(spread * (query @ total))
 
     of_query = _product(block, table.T).to(query.dtype)
@@ -126,6 +130,11 @@ def softmax_cross_entropy(
     if smoothing:
         of_candidates.sub_(spread * weighted.sum(dim=0))
     return LossAndGradients(torch.dot(loss, weight), of_query, of_candidates)
+
+
+def may_hold(marks: Tensor) -> bool:
+    """Whether a mark is set; True without a look where a GPU would have to be waited for."""
+    return marks.is_cuda or bool(marks.any())
 
 
 def _probabilities(query: Tensor, candidates: Tensor) -> Tensor:

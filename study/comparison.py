@@ -16,8 +16,8 @@ Bouthillier et al.: Accounting for Variance in Machine Learning Benchmarks. MLSy
 Five seeds say little about their own spread, which a plain bootstrap hides twice: resamples of S values vary by
 (S - 1) / S too little, and their quantiles are those of a spread that is known. So resampled deviations of seeds
 are enlarged by sqrt(S / (S - 1)), and t has Satterthwaite's degrees of freedom. Fewer than five seeds that
-happen to lie close together would pass for certain: then t has no more degrees of freedom than the seeds of both
-arms beyond their means. One seed says nothing: refused.
+happen to lie close together would pass for certain: then t has no more degrees of freedom than two arms of as few
+seeds would have. One seed says nothing: refused.
 """
 
 import math
@@ -192,7 +192,8 @@ def _uncertainty(
     variance = max(float(np.var(differences, ddof=1)), sum(part for part, _ in seeds))
     parts = [*seeds, (variance - sum(part for part, _ in seeds), triples - 1)]
     blur = sum(part**2 / df for part, df in parts)
-    most = _MOST_DF if min(len(first), len(second)) >= _ENOUGH else len(first) + len(second) - 2
+    fewest = min(len(first), len(second))
+    most = _MOST_DF if fewest >= _ENOUGH else 2 * (fewest - 1)
     return math.sqrt(variance), min(max(int(variance**2 / blur), 1), most) if blur else most
 
 

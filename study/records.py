@@ -103,7 +103,7 @@ class Measurement:
     loss: float  # mean training loss of the last epoch
     epochs: int  # epochs since the previous measurement
     device_seconds: float  # device-seconds since the previous measurement
-    time: float  # unix time, seconds
+    time: float  # unix time, seconds; in a search later than those that its arm's driver heard before
 
     @property
     def cost(self) -> Cost:

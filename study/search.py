@@ -6,11 +6,11 @@ over in the attempts, which the next driver settles, or one whose worker repeats
 which collides with its charge.
 """
 
+import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class _Arm:
         self.trials: dict[int, _Trial] = {}
         self.states: Counter[TrialState] = Counter()
         self.best: Measurement | None = None
+        self._latest = -math.inf
         self.rungs = Rungs(**vars(config.pruning)) if config.pruning else None
         self.bugs = Bugs(name, limit=config.identical_errors)
 
@@ -60,8 +61,13 @@ class _Arm:
         self.trials[suggestion.number] = _Trial(suggestion, stake)
         self.states[TrialState.RUNNING] += 1
 
+    def in_turn(self, measurement: Measurement) -> Measurement:
+        """Later than all before it, whatever the clock of its node says: the next driver takes them in by time."""
+        return replace(measurement, time=max(measurement.time, math.nextafter(self._latest, math.inf)))
+
     def note(self, measurement: Measurement) -> None:
         """Take a validation of a trial, later than all before it."""
+        self._latest = measurement.time
         trial = self.trials[measurement.trial]
         trial.curve.append(measurement)
         trial.measured = trial.measured.charged(measurement.cost)
@@ -75,15 +81,6 @@ class _Arm:
         self.states[TrialState.RUNNING] -= 1
         self.states[outcome.state] += 1
         self.bugs.note(number, outcome.failure, outcome.reason)
-
-
-def _as_they_came(curves: Iterable[Sequence[Measurement]]) -> Iterator[Measurement]:
-    """The validations of an arm's trials by time, those of one trial by epoch even where a clock went back."""
-    came: list[tuple[float, Measurement]] = []
-    for curve in curves:
-        times = accumulate((each.time for each in curve), max)
-        came += zip(times, curve, strict=True)
-    yield from (measurement for _, measurement in sorted(came, key=itemgetter(0)))
 
 
 class SearchWork:
@@ -142,6 +139,7 @@ class SearchWork:
     def measured(self, assignment: Assignment, measurement: Measurement) -> bool:
         """Charge, tell Optuna, then decide whether the trial goes on."""
         arm, number = assignment.arm, assignment.trial
+        measurement = self._arms[arm].in_turn(measurement)
         if self._store.charge(self._study, STAGE, measurement):
             self._log.progress(assignment)
             self._arms[arm].note(measurement)
@@ -182,7 +180,8 @@ class SearchWork:
             records = self._optuna.trials(name)
             for record in records:
                 arm.start(Suggestion(record.number, dict(record.params), record.seed, record.epochs, record.source))
-            for measurement in _as_they_came(curves.get((name, record.number), ()) for record in records):
+            measured = (each for record in records for each in curves.get((name, record.number), ()))
+            for measurement in sorted(measured, key=attrgetter("time")):
                 arm.note(measurement)
             for record in records:
                 if record.state.is_final:

@@ -41,6 +41,8 @@ class _Queries:
         self.mass = weight.new_zeros(len(keys)).index_add(0, query, mass)  # v
         self.entity = pairs % entities
         self.share = mass / self.mass[query]
+        self.times = torch.bincount(pair)  # that train has the triple
+        self.triples = torch.zeros_like(keys).index_add(0, query, self.times)
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -59,13 +61,13 @@ class KVsAll(AbstractTrainingType):
         self._sides = [_Queries(dataset, side, device, weights[side]) for side in Side]
         self._heads = len(self._sides[0])
         self.size = sum(len(each) for each in self._sides)
-        self._anchor, self._relation, mass, self._length, self._entity, self._share = (
+        self._anchor, self._relation, mass, self._length, self._entity, self._share, self._times, self._count = (
             torch.cat([getattr(each, name) for each in self._sides])
-            for name in ("anchor", "relation", "mass", "answers", "entity", "share")
+            for name in ("anchor", "relation", "mass", "answers", "entity", "share", "times", "triples")
         )
-        self._device, self._length = self._length.device, self._length.cpu()
+        self._device, self._length, self._count = self._length.device, self._length.cpu(), self._count.cpu()
         self._first = self._length.cumsum(0) - self._length
-        self.triples_per_row = len(self._entity) / self.size
+        self.triples_per_row = 2 * len(dataset.train) / self.size
         self._weight = mass * self.size / (2 * len(dataset.train)) if query_weight == "answers" else None
 
     def backward(self, model: AbstractModel, rows: Positions) -> Float[Tensor, ""]:
@@ -99,9 +101,10 @@ class KVsAll(AbstractTrainingType):
         row, pair = spans(self._first[rows], self._length[rows])
         return moved(row, self._device), moved(pair, self._device)
 
-    def _triples(self, side: Side, rows: Positions) -> Triples:
-        row, pair = self._pairs(rows)
-        rows = moved(rows, self._device)
+    def _triples(self, side: Side, positions: Positions) -> Triples:
+        row, pair = self._pairs(positions)
+        rows = moved(positions, self._device)
         anchor, relation, answer = self._anchor[rows][row], self._relation[rows][row], self._entity[pair]
         columns = (anchor, relation, answer) if side is Side.TAIL else (answer, relation, anchor)
-        return torch.stack(columns, dim=1)
+        times, count = self._times[pair], int(self._count[positions].sum())
+        return torch.stack(columns, dim=1).repeat_interleave(times, dim=0, output_size=count)

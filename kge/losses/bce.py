@@ -6,7 +6,7 @@
     k_vs_all     l_j = 1 for all answers of the query  sigmoid(s + margin) reaches l_j: the same for all answers
 
 Dettmers et al. (ConvE), AAAI 2018. `smoothing` s > 0 takes (1 - s) l_j + 1 / E as labels, as that paper does
-(below s = 1 / E the label of an answer would exceed 1, and the loss have no minimum). The optimum is then
+(below s = 1 / E the label of an answer would exceed 1, and the loss have no minimum: refused). The optimum is then
 sigmoid(s + margin) = (1 - s) p_d(y|x) + 1 / E or (1 - s) l_j + 1 / E.
 The labels are never made: what they add to sum_j softplus(s_j + margin) is linear in the scores of the answers
 and in their total.
@@ -52,5 +52,8 @@ class BCE(AbstractBlockLoss):
         return None
 
     def _labelled(self, shifted: Float[Tensor, "B E"], answer: Rows) -> Rows:
+        entities = shifted.shape[1]
+        bounded = self.smoothing == 0 or self.smoothing * entities >= 1
+        require(bounded, "loss.smoothing", f"0 or at least 1 / {entities} (the number of entities)", self.smoothing)
         loss = softplus(shifted).sum(dim=1) - (1 - self.smoothing) * answer
         return loss - shifted.mean(dim=1) if self.smoothing else loss

@@ -116,7 +116,7 @@ OBJECTIVES = {
     "unbounded": (
         "no optimum",
         "Known answers were no negatives, so their scores rise without end.",
-        "Theory names no optimum of these losses, so it supports no comparison of them.",
+        "Theory names no optimum of these losses, so it supports no comparison of two of them, only of models.",
     ),
     "order": (
         "order alone",

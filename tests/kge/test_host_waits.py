@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from kge import kernels
 from kge.batches import k_vs_all, negative_sampling, one_vs_all
 from kge.losses import LOSSES
 from kge.models.matrices import AbstractMatrixModel
@@ -81,10 +82,12 @@ def case(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 def asked(begun: Training, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a step asks of the device."""
-    monkeypatch.delattr(AbstractMatrixModel, "relate")  # a path of its own on the CPU, which no other device takes
+    # What the CPU alone does.
+    monkeypatch.delattr(AbstractMatrixModel, "relate")
+    monkeypatch.setattr(kernels, "may_hold", lambda _: True)
     rows = torch.arange(16)
     begun._step(rows)  # optimizers make their state at the first one
-    on_host = [each for name, each in vars(begun._type).items() if name in {"_length", "_first"}]
+    on_host = [each for name, each in vars(begun._type).items() if name in {"_length", "_count", "_first"}]
     with Waits([rows, *on_host]) as waits:
         for module in (k_vs_all, negative_sampling, one_vs_all):
             monkeypatch.setattr(module, "moved", waits.moved)

@@ -147,7 +147,7 @@ def test_its_triples_are_those_of_its_queries() -> None:
     wanted = Counter[tuple[int, ...]]()
     for position in rows.tolist():
         side, (anchor, relation) = _query(position)
-        answers = {answer for query, answer in ANSWERS[side] if query == (anchor, relation)}
+        answers = [answer for query, answer in ANSWERS[side] if query == (anchor, relation)]  # as often as in train
         wanted.update((anchor, relation, a) if side is Side.TAIL else (a, relation, anchor) for a in answers)
     assert Counter(map(tuple, _type(_config()).triples(rows).tolist())) == wanted
 

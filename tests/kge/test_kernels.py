@@ -138,12 +138,30 @@ def test_the_kept_block_does_not_leak_between_calls() -> None:
         assert torch.equal(now, then)
 
 
-def test_extreme_scores_give_the_right_gradients() -> None:
+def test_extreme_scores_give_the_right_value_and_gradients() -> None:
     inputs = _inputs(torch.float32, scale=200.0)
     fused, naive = _fused(*inputs, None, smoothing=0.1), _naive(*inputs, None, smoothing=0.1)
-    assert torch.isfinite(fused.value)
+    torch.testing.assert_close(fused.value, naive.value)
     for mine, twin in zip(fused[1:], naive[1:], strict=True):
         torch.testing.assert_close(mine, twin, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_extreme_scores_give_the_right_value_in_bfloat16_too(smoothing: float) -> None:
+    inputs = _inputs(torch.float32, scale=2000.0)
+    fused = _fused(*inputs, None, smoothing=smoothing, bfloat16=True)
+    torch.testing.assert_close(fused.value, _naive(*inputs, None, smoothing=smoothing).value, rtol=0.01, atol=0)
+
+
+def test_extreme_scores_give_the_right_value_of_several_answers() -> None:
+    query, candidates, target = _inputs(torch.float32, scale=200.0)
+    row, weight = torch.arange(3).repeat_interleave(3), query.new_ones(3)
+    share = torch.tensor([0.2, 0.5, 0.3]).repeat(3)
+    fused = softmax_cross_entropy(
+        query[:3], candidates, target, weight, smoothing=0.0, bfloat16=False, row=row, share=share
+    )
+    log_p = torch.log_softmax(query[:3] @ candidates.T, dim=1)[row, target]
+    torch.testing.assert_close(fused.value, -(share * log_p).sum())
 
 
 @pytest.mark.parametrize("place", [0, 1])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kge.building import build_training_type
+from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.losses.against_all import AgainstAll
 from kge.losses.base import AbstractBlockLoss, AbstractSamplingLoss
@@ -203,6 +204,12 @@ def test_binary_cross_entropy_of_softened_labels_reaches_the_odds_of_the_softene
     torch.testing.assert_close(torch.sigmoid(scores), softened, rtol=0, atol=1e-6)
     assert _variation(scores, _normalised(_p_d() / (1 - _p_d()))) > 0.1
     assert (rule.objective_with("one_vs_all"), rule.objective_with("k_vs_all")) == ("smoothed odds", "answers")
+
+
+def test_binary_cross_entropy_without_a_minimum_is_refused() -> None:
+    rule = LOSSES["bce"](smoothing=0.99 / Y)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match=rf"loss\.smoothing: must be 0 or at least 1 / {Y} "):
+        _over_all(rule)(torch.zeros(X, Y))
 
 
 def test_sans_over_all_lies_between_the_odds_and_their_root() -> None:

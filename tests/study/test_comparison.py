@@ -58,6 +58,18 @@ def test_so_are_arms_of_few_seeds_that_happen_to_lie_close_together(seeds: int) 
     assert wrong <= 0.05
 
 
+@pytest.mark.parametrize("few", [2, 3])
+def test_many_seeds_of_one_arm_do_not_vouch_for_the_few_of_another(few: int) -> None:
+    generator = np.random.default_rng(0)
+    p = []
+    for _ in range(400):
+        drawn = study(generator, SPREADS["seeds"], arms=2, seeds=10, triples=20)
+        [pair] = compare(drawn | {"arm 1": drawn["arm 1"][:few]}, generator=generator, resamples=50)
+        p.append(pair.p)
+    for level in (0.05, 0.01):
+        assert np.mean(np.array(p) < level) <= level + 3 * (level * (1 - level) / len(p)) ** 0.5
+
+
 def test_few_seeds_far_apart_are_still_told_apart() -> None:
     scores = study(np.random.default_rng(3), SPREADS["seeds"], arms=2, seeds=3)
     scores["arm 1"] = scores["arm 1"] - 0.2

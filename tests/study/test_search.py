@@ -392,6 +392,24 @@ def test_a_pruning_that_a_crash_kept_from_being_written_is_decided_again(tmp_pat
     )
 
 
+def test_the_next_driver_prunes_nobody_whom_the_last_one_let_go_on_though_clocks_differ(tmp_path: Path) -> None:
+    home = Home(tmp_path, PRUNED)
+    with home.opened() as (store, arms):
+        work = home.search(store, arms)
+        issued = [assignment for _ in range(3 * len(ARMS)) if (assignment := work.next()) is not None]
+        first, second, _ = [assignment for assignment in issued if assignment.arm == ARMS[0]]
+        low, high = (
+            replace(measurement(each, epoch=2, time=time), mrr=mrr)
+            for each, mrr, time in ((first, 0.5, 2.0), (second, 0.6, 1.0))  # in the order in which they are heard
+        )
+        assert work.measured(first, low)
+        assert work.measured(second, high)
+    with home.opened() as (store, arms):
+        work = home.search(store, arms)
+        again = {each.trial: each for _ in issued if (each := work.next()) is not None and each.arm == ARMS[0]}
+        assert work.measured(again[first.trial], replace(low, time=3.0))
+
+
 def test_progress_is_told_arm_by_arm(tmp_path: Path) -> None:
     home = Home(tmp_path, STUDY)
     home.drive(Cluster(random.Random(1)))
