@@ -30,6 +30,7 @@ from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epo
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
 from kge.pretraining import copy_tables
+from kge.rehearsal import rehearse
 from kge.training import EpochReport
 from study.errors import StudyFileError, UserError, WorldError
 from study.object_store import ObjectStore, Sender
@@ -93,6 +94,7 @@ def run_attempt(
             _set_aside_damaged(desk.directory / LAST)
             data = dataset(config.dataset)
             _check_start(config, desk)
+            rehearse(config, device=device)
             meter = _Meter(config)
             if share is not None:
                 config = fitted(config, Sizes.of(data), limit=room(device, share=share), device=device)
