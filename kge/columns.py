@@ -32,7 +32,8 @@ class Suspicion:
 
 
 def declared(folder: Path) -> tuple[str, ...] | None:
-    """The order that the folder states; None when it states none, DataError when it is no order."""
+    """The order that the folder states; None when it states none, DataError when it is no order or no folder."""
+    _check_folder(folder)
     path = folder / FILE
     if not path.is_file():
         return None
@@ -44,9 +45,13 @@ def declared(folder: Path) -> tuple[str, ...] | None:
 
 def declare(folder: Path, order: Sequence[str]) -> None:
     """State the order of a folder's files, for every reader from now on."""
+    _check_folder(folder)
+    write_atomically(folder / FILE, (" ".join(checked(order, where="columns")) + "\n").encode())
+
+
+def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise DataError(f"{folder}: must be a folder of triples, but it does not exist")
-    write_atomically(folder / FILE, (" ".join(checked(order, where="columns")) + "\n").encode())
 
 
 def checked(order: Sequence[str], *, where: str) -> tuple[str, ...]:

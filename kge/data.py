@@ -25,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 _HASHED = 2**16  # lines hashed at once
 _WARN = (  # a count of the passport, the share of a split from which it is worth a warning, and what it means
     ("duplicates", 0.0, "repeat another one of that split"),
+    ("with_unseen_relation", 0.01, "have a relation that training never meets, so their ranks are near chance"),
     ("also_in_train", 0.0, "are in train as well, so their answers were seen"),
     ("with_unseen_entity", 0.01, "have an entity that training never meets, so their ranks are near chance"),
     ("with_reversed_pair_in_train", 0.1, "have their pair the other way round in train, so a rule may answer them"),
@@ -159,6 +160,7 @@ def passport(dataset: Dataset) -> dict[str, object]:
 
 def _counts(dataset: Dataset) -> dict[str, int]:
     seen, counts = _seen(dataset), dict[str, int]()
+    known = torch.unique(dataset.train[:, 1])
     train, train_pairs = _keys(dataset, dataset.train), _pair_keys(dataset, dataset.train)
     for split in SPLITS:
         triples: Tensor | None = getattr(dataset, split)
@@ -170,6 +172,7 @@ def _counts(dataset: Dataset) -> dict[str, int]:
         if split != "train":
             unseen = ~(seen[triples[:, 0]] & seen[triples[:, 2]])
             counts[f"{split}_with_unseen_entity"] = int(unseen.sum())
+            counts[f"{split}_with_unseen_relation"] = int((~torch.isin(triples[:, 1], known)).sum())
             counts[f"{split}_also_in_train"] = int(torch.isin(keys, train).sum())
             reversed_pairs = torch.isin(_pair_keys(dataset, triples.flip(1)), train_pairs)
             counts[f"{split}_with_reversed_pair_in_train"] = int(reversed_pairs.sum())

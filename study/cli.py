@@ -91,6 +91,7 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     from study.plan import memory_lines, plan_lines, price_lines
     from study.site import site
     from study.space import compose_all
+    from study.trial import cost_of_checkpoint
 
     if measure is None and (threads, seconds) != (None, None):
         raise click.UsageError("--threads and --seconds: must come with --measure")
@@ -102,6 +103,8 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
         writable_file(where, "--prices")
     prices = price.read_prices(where) if (price_file and not timer) or where.is_file() else {}
     spaces = compose_all(config)
+    for arm in config.arms:
+        cost_of_checkpoint(arm)  # refused as `study run` would
     for line in plan_lines(config, spaces):
         click.echo(line)
     large = [price.largest(space, price.sizes(config.dataset)) for space in spaces.values()]

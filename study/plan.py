@@ -141,18 +141,22 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
         yield "Pruning: none."
     else:
         first, factor = config.pruning.min_epochs, config.pruning.reduction_factor
+        longest = max(epochs.values())
         yield f"Pruning: within each arm, at {first}, {first * factor}, ... epochs the best 1/{factor} go on."
-        if unit == "trials" and first < max(epochs.values()):
-            yield _pruned_trials(limit * max(epochs.values()))
+        if first >= longest:
+            yield f"Caution: no training is longer than {longest} epochs, so none is pruned."
+        elif unit == "trials":
+            yield _pruned_trials(limit * longest)
     paid = trials_paid(config.arms) if unit == "trials" else 0
     total = sum(trials.values()) - paid + arms * replicates
     least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
     alike = len(set(trials.values())) == 1
     begun = f"{arms} arms x {min(trials.values())} trials" if alike else f"{sum(trials.values())} trials"
     yield f"Trainings: {least}{begun}{less} + {arms} arms x {replicates} replicates = {least}{total}."
-    again = sum(epochs.values()) * replicates
+    # A trial that the budget cut short is repeated as far as it came.
+    again = sum(min(each, limit) if unit == "epochs" else each for each in epochs.values()) * replicates
     if unit == "device_seconds":
-        yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again} epochs of replicates at most."
+        yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again:g} epochs of replicates at most."
     else:
         searched = arms * limit if unit == "epochs" else sum(epochs[name] * trials[name] for name in spaces)
         yield f"Epochs: {searched + again:g} at most."

@@ -191,7 +191,8 @@ def hours(config: StudyConfig, space: Space, case: Case, prices: Mapping[str, Pr
         "epochs": limit * price.seconds,
         "device_seconds": limit,
     }[config.budget_unit]
-    again = config.replicates * epochs * price.seconds
+    repeated = min(epochs, limit) if config.budget_unit == "epochs" else epochs
+    again = config.replicates * repeated * price.seconds
     return ArmHours(arm=case.arm, seconds=price.seconds, search=searched / 3600, replicates=again / 3600)
 
 

@@ -88,7 +88,8 @@ class Cluster:
             with _our_signals():
                 ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
         except Exception as error:  # not more exactly: a node that does not start in time raises just this class
-            raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {one_line(error)}") from error
+            kept = "; what the study has is kept, so try again"
+            raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {one_line(error)}{kept}") from error
         self._await_room()
 
     def _await_room(self) -> None:

@@ -19,11 +19,10 @@ _GRACE = 600.0  # seconds before the folder of a process that is gone is removed
 def scratch_folder(prefix: str, *, root: Path | None = None) -> Iterator[Path]:
     """A folder below `root`, the machine's folder for temporary files where none is given."""
     root = root or Path(tempfile.gettempdir())
-    for old in root.glob(f"{prefix}*/lock"):
-        with suppress(OSError), old.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.time() - old.stat().st_mtime > _GRACE:
-                shutil.rmtree(old.parent, ignore_errors=True)
+    for old in root.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if _is_left(old):
+                shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -31,3 +30,14 @@ def scratch_folder(prefix: str, *, root: Path | None = None) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(folder: Path) -> bool:
+    """Whether nobody has held a folder for long; one without a lock was filled again by who ended after its holder."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            since = (folder / "lock").stat().st_mtime
+    except FileNotFoundError:
+        since = folder.stat().st_mtime
+    return time.time() - since > _GRACE

@@ -127,17 +127,26 @@ def with_start(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     """
     if arm.checkpoint is None:
         return arm
-    path = Path(arm.checkpoint).resolve()
+    path, cost = Path(arm.checkpoint).resolve(), cost_of_checkpoint(arm)
     config = parse_config(space.config(space.draw(lambda _: 0.5), seed=0))
     try:
         model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
         copy_tables(path, model, dataset)
-        curve = read_curve(path)
+    except CheckpointError as error:
+        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
+    return replace(arm, checkpoint=str(path), checkpoint_sha256=sha256_of(path), pretraining=cost)
+
+
+def cost_of_checkpoint(arm: Arm) -> Cost:
+    """What the training took that the arm's checkpoint is of; StudyFileError where it is no checkpoint."""
+    if arm.checkpoint is None:
+        return Cost()
+    try:
+        curve = read_curve(Path(arm.checkpoint).resolve())
     except CheckpointError as error:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
     spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
-    cost = sum(spent, start=Cost(trials=1))
-    return replace(arm, checkpoint=str(path), checkpoint_sha256=sha256_of(path), pretraining=cost)
+    return sum(spent, start=Cost(trials=1))
 
 
 def same_starts(arms: Iterable[Arm]) -> None:

@@ -104,7 +104,7 @@ def _ends(record: StudyRecord) -> Item:
     counts = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     value = ", ".join(f"{states.count(state):,} {name}" for name, state in counts.items())
     running = states.count(TrialState.RUNNING)
-    value += (f" ({', '.join(known)})" if known else "") + (f", {running:,} still running" if running else "")
+    value += (f" ({', '.join(known)})" if known else "") + (f", {running:,} not ended" if running else "")
     return _item("All trials reported, failures included", PARTLY if record.imported_from else YES, value)
 
 

@@ -218,7 +218,7 @@ def _offence(row: Spending, record: StudyRecord) -> str:
     what = {
         Completion.SHORT: "fell short",
         Completion.STOPPED: "fell short and was stopped",
-        Completion.RUNNING: "has trials still running",
+        Completion.RUNNING: "has trials that have not ended",
         Completion.OVER: "overspent",
     }[row.completion]
     return f"{row.arm} {what}: {_rounded(spent, record)} of {budget_text(record)} ({text.percent(row.share)})"

@@ -69,8 +69,9 @@ def _arms(record: StudyRecord) -> Iterator[str]:
     for arm in record.arms:
         if arm.source:
             yield (
-                f"Trainings of {arm.name} started from the tables of the best trial of {arm.source}, whose cost"
-                " was charged to them."
+                f"Trials of {arm.name} started from the tables of the best trial of {arm.source}, whose cost was"
+                f" charged to them, and each of its replicates from those of the replicate of {arm.source} with the"
+                " same number."
             )
         if arm.checkpoint:
             start = start_text(arm, record.trials)

@@ -87,8 +87,9 @@ def test_what_is_no_order_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_cannot_be_described(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: must be a folder of triples, but it does not exist$"):
-        declare(tmp_path / "gone", STANDARD)
+    for describe in (declared, lambda folder: declare(folder, STANDARD)):
+        with pytest.raises(DataError, match=r"gone: must be a folder of triples, but it does not exist$"):
+            describe(tmp_path / "gone")
 
 
 def test_numbers_of_the_reason() -> None:

@@ -182,11 +182,13 @@ def test_a_passport_counts_what_flatters_or_spoils_results() -> None:
         "valid_triples": 1,
         "valid_duplicates": 0,
         "valid_with_unseen_entity": 0,
+        "valid_with_unseen_relation": 0,
         "valid_also_in_train": 0,
         "valid_with_reversed_pair_in_train": 1,
         "test_triples": 2,
         "test_duplicates": 0,
         "test_with_unseen_entity": 1,
+        "test_with_unseen_relation": 0,
         "test_also_in_train": 0,
         "test_with_reversed_pair_in_train": 1,
         "warnings": [
@@ -206,6 +208,14 @@ def test_a_passport_counts_test_triples_that_training_sees() -> None:
     found = passport(from_names("x", {"train": [fact, last], "valid": [last], "test": [fact, other, fact]}))
     assert (found["valid_also_in_train"], found["test_also_in_train"], found["test_duplicates"]) == (1, 2, 1)
     assert "2 of 3 test triples (67 %) are in train as well, so their answers were seen" in found["warnings"]
+
+
+def test_a_passport_counts_relations_that_training_never_meets() -> None:
+    train, new = [("a", "r", "b"), ("b", "r", "c")], [("a", "new", "c"), ("c", "r", "a")]
+    found = passport(from_names("x", {"train": train, "valid": new, "test": train}))
+    assert (found["valid_with_unseen_relation"], found["test_with_unseen_relation"]) == (1, 0)
+    sentence = "have a relation that training never meets, so their ranks are near chance"
+    assert f"1 of 2 valid triples (50 %) {sentence}" in found["warnings"]
 
 
 def test_a_clean_graph_has_no_warnings() -> None:

@@ -71,7 +71,7 @@ def test_a_budget_that_counts_pruned_trials_as_whole_ones_is_warned_of(
     write(nothing_written, changed(change))
     assert study(monkeypatch, "plan", "small.yaml") == 0
     said = capsys.readouterr().out
-    cautions = [line for line in said.splitlines() if line.startswith("Caution: ")]
+    cautions = [line for line in said.splitlines() if line.startswith("Caution: a pruned")]
     assert len(cautions) == is_warned
     if is_warned:
         assert "a pruned trial counts as a whole one" in cautions[0]
@@ -113,6 +113,22 @@ def test_a_tuned_number_of_epochs_counts_with_its_highest(
     write(nothing_written, changed(("  training.max_epochs: 3\n", ""), ("spaces:\n", tuned)))
     assert study(monkeypatch, "plan", "small.yaml") == 0
     assert "Epochs: 1200 at most." in capsys.readouterr().out
+
+
+def test_replicates_go_no_further_than_a_trial_of_the_budget(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, changed(("trials: 4", "epochs: 2")))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert "Epochs: 24 at most." in capsys.readouterr().out
+
+
+def test_rungs_that_no_training_reaches_are_no_pruning(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, changed(("min_epochs: 2", "min_epochs: 3")))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    assert "Caution: no training is longer than 3 epochs, so none is pruned." in capsys.readouterr().out
 
 
 def test_a_choice_of_none_is_no_number_of_epochs(

@@ -1,6 +1,8 @@
 """Arms that start from another arm's best trial or from a checkpoint: when, from what, and at whose cost."""
 
 import hashlib
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,3 +337,6 @@ def test_a_file_that_is_no_start_is_refused_before_anything_is_written(tmp_path:
     assert "arm complex.file: pretrain.checkpoint: " in said
     assert message in said
     assert not (tmp_path / "refused").exists()
+    plan = [sys.executable, "-m", "study.cli", "plan", "refused.yaml"]
+    planned = subprocess.run(plan, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (planned.returncode, planned.stderr) == (code, said)

@@ -153,7 +153,7 @@ def test_running_trials_withhold_the_comparison_even_when_charges_are_equal(
     node = verdict(page(factory.running()))
     assert "the largest charge over the smallest is 1.00." in node.text
     assert len(node.find("li")) == 4
-    assert all("still running" in item.text for item in node.find("li"))
+    assert all("not ended" in item.text for item in node.find("li"))
 
 
 def test_an_arm_that_spent_nothing_makes_the_factor_infinite(page: Callable[[StudyRecord], Node]) -> None:
