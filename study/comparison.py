@@ -49,6 +49,8 @@ class Comparison:
     difference: float  # of mean scores, first - second
     low: float  # confidence interval of the difference, of this pair alone
     high: float
+    se: float
+    df: int
     p: float  # of no difference
     adjusted: float  # ... over all pairs
     beats: float  # probability that a new seed of the first scores above one of the second
@@ -168,6 +170,8 @@ def _compare(
         difference=difference,
         low=difference - half,
         high=difference + half,
+        se=se,
+        df=df,
         p=p,
         adjusted=p,
         beats=estimate,

@@ -54,7 +54,7 @@ _MEASUREMENT = ("arm", "trial", "epoch", "mrr", "loss", "epochs", "device_second
 
 
 _DECISION = {
-    **{name: f"pair.{name}" for name in ("first", "second", "difference", "low", "high", "p", "adjusted")},
+    **{name: f"pair.{name}" for name in ("first", "second", "difference", "low", "high", "se", "df", "p", "adjusted")},
     **{name: f"pair.{name}" for name in ("beats", "beats_low", "beats_high", "effect", "detectable")},
     **{name: name for name in ("outcome", "better", "sentence")},
     "supported_by_theory": "theory.supported",
