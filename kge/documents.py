@@ -44,6 +44,7 @@ _LARGEST = 2**31  # no count of anything is as large
 
 _SHOWN = 15  # known names in an error
 _USUAL = TrainingConfig(dataset="", model=ModelConfig(name=""), loss=LossConfig(name=""))
+_UNKNOWN = "unexpected_keyword_argument"
 _MUST = {
     "missing": "given",
     "int_type": "an integer",
@@ -224,11 +225,41 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
     return leaves
 
 
+def _refuse_unknown(mapping: Mapping[str, Any], where: Where) -> None:
+    """ConfigError for a key that is no key, before one is missed that it may be a misspelling of."""
+    for part, record, registry in (("model", ModelConfig, MODELS), ("loss", LossConfig, LOSSES)):
+        given = mapping.get(part)
+        if isinstance(given, Mapping) and given.get("name") is None:  # whose options these are is not known
+            common, own = _common(record), set().union(*map(options, registry.values()))
+            for key in given:
+                if key not in common and key not in own:
+                    raise ConfigError(f"{where((part, key))}: {unknown('key', key, common)}")
+    for loc in _keys(mapping, ()):
+        known = [] if loc[0] in {"model", "loss"} and len(loc) > 1 else _keys_at(TrainingConfig, loc[:-1])
+        if known and loc[-1] not in known:
+            raise ConfigError(f"{where(loc)}: {unknown('key', loc[-1], known)}")
+
+
+def _keys(mapping: Mapping[str, Any], above: Location) -> Iterator[Location]:
+    """The location of every key of nested mappings."""
+    for key, value in mapping.items():
+        yield (*above, key)
+        if isinstance(value, Mapping):
+            yield from _keys(value, (*above, key))
+
+
+def _common(record: type[Any]) -> list[str]:
+    """The keys that every model or every loss has."""
+    return [each.name for each in dataclasses.fields(record) if each.name != "options"]
+
+
 def _fold(
     mapping: Mapping[str, Any], part: str, record: type[Any], registry: Mapping[str, type[Any]], where: Where
 ) -> dict[str, Any]:
     """The `model` or `loss` mapping with the class's own options gathered under `options`."""
     given = mapping.get(part)
+    if not isinstance(given, Mapping) or given.get("name") is None:
+        _refuse_unknown(mapping, where)
     if not isinstance(given, Mapping):
         came = "nothing" if part not in mapping else _shown(given)
         raise ConfigError(f"{where((part,))}: must be a mapping with a name, got {came}")
@@ -238,7 +269,7 @@ def _fold(
         raise ConfigError(f"{where((part, 'name'))}: {unknown(part, given['name'], registry)}")
     class_ = registry[given["name"]]
     own = options(class_)
-    common = [each.name for each in dataclasses.fields(record) if each.name != "options"]
+    common = _common(record)
     for key in given:
         if key not in common and key not in own:
             sentence = unknown(f"option of {part} {given['name']}:", key, [*common, *own])
@@ -311,12 +342,16 @@ def _located(where: Where, root: Any, otherwise: Location = ()) -> Iterator[None
 
 
 def _first_problem(type_: Any, data: object, error: ValidationError) -> tuple[Location, str]:
-    """The deepest of the problems at the first bad place; those of a union's branches are joined by `or`."""
+    """The deepest of the problems at the first bad place; those of a union's branches are joined by `or`.
+
+    Unknown keys come first: what is missing may be what one of them was meant for.
+    """
     problems = [(_real(each, data), each) for each in error.errors(include_url=False)]
+    problems.sort(key=lambda each: each[1]["type"] != _UNKNOWN)
     first = problems[0][0]
     deepest = max((loc for loc, _ in problems if loc[: len(first)] == first), key=len)
     here = [each for loc, each in problems if loc == deepest]
-    if here[0]["type"] == "unexpected_keyword_argument":
+    if here[0]["type"] == _UNKNOWN:
         return deepest, unknown("key", deepest[-1], _keys_at(type_, deepest[:-1]))
     musts = dict.fromkeys(_must(each) for each in here)
     came = "nothing" if here[0]["type"] == "missing" else _shown(here[0]["input"])

@@ -130,6 +130,24 @@ def test_a_missing_part_is_named() -> None:
         parse(TrainingConfig, read_text("model: {name: a}\nloss: {name: b}\n", "f.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("datasets: x\nmodel: {name: cp}\nloss: {name: ns}\n", "f.yaml:1: datasets: unknown key 'datasets' (known:"),
+        ("dataset: x\nloss: {name: ns}\nmodle: {name: cp}\n", "f.yaml:3: modle: unknown key 'modle' (known: dataset,"),
+        ("dataset: x\nmodel: {dim: 4,\n  nam: cp}\n", "f.yaml:3: model.nam: unknown key 'nam' (known: name, dim,"),
+        ("model: {norm: 1}\noptimizer:\n  rl: 1\n", "f.yaml:3: optimizer.rl: unknown key 'rl' (known: name, lr,"),
+        ("model: {norm: 1}\ndataset: {a: 1}\n", "f.yaml:1: model.name: must be given (known: rescal,"),
+        ("model: {name: cp, init: {sdt: 1}}\nloss: {name: ns}\n", "f.yaml:1: model.init.sdt: unknown key 'sdt'"),
+    ],
+)
+def test_a_key_that_is_none_comes_before_one_that_is_missing(text: str, message: str) -> None:
+    document = read_text(text, "f.yaml")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(document.data, document.where)
+    assert str(caught.value).startswith(message)
+
+
 def test_options_get_their_constructors_defaults_and_numbers_their_type() -> None:
     config = parse_config(nested(loss={"name": "sans", "margin": 9}, optimizer__lr=1))
     assert config.loss.options == {"margin": 9.0, "temperature": 1.0, "subsampling": "none", "alpha": 0.5}

@@ -17,6 +17,8 @@ BAD = [
     ("seed: 7", "seed: [7", "arms:", "must be YAML: "),
     ("seed: 7", "seed: 7\nseed: 8", "seed: 8", 'duplicate key "seed"'),
     ("seed: 7", "sede: 7", "sede", "sede: unknown key 'sede' (known: name, dataset, seed, arms,"),
+    ("dataset: synthetic", "datasets: fb15k-237", "datasets", "datasets: unknown key 'datasets' (known: name,"),
+    ("min_epochs: 2", "min_epoch: 2", "pruning", "pruning.min_epoch: unknown key 'min_epoch' (known: min_epochs,"),
     ("seed: 7", "seed: -7", "seed", "seed: must be in [0, 2^63), got -7"),
     ("seed: 7", "seed: '7'", "seed", "seed: must be an integer, got '7'"),
     ("name: small", "name: a/b", "name", "name: must be up to 100 letters, digits, ., _ and -, got 'a/b'"),
