@@ -44,6 +44,7 @@ _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides
 _INIT = "model.init."  # decides the two tables of every model and nothing else
 _KINDS = {"float": ("log", "step"), "int": ("log", "step"), "choices": (), "value": ()}
 _LARGEST = {"float": 1e300, "int": 10**15}  # no range between such bounds overflows, each such integer is a float
+_A_NUMBER = {"float": "a number", "int": "an integer"}
 _FINEST = 10**7  # steps from zero to a bound of floats: on a finer grid Optuna does not find all its values again
 
 
@@ -308,9 +309,13 @@ def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dim
     low, high = bounds
     if not low < high:
         raise ConfigError(f"{origin}: must have low < high, got {bounds}")
-    if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
+    if not isinstance(log, bool):  # `yes` is a string in YAML 1.2
+        raise ConfigError(f"{origin}.log: must be true or false, got {log!r}")
+    if log and (low <= 0 or step is not None):
         raise ConfigError(f"{origin}: must have low > 0 and no step when log is true, got {dict(entry)}")
     if step is not None:
+        if not _is_of(step, kind):
+            raise ConfigError(f"{origin}.step: must be {_A_NUMBER[kind]}, got {step!r}")
         if not _is_number(step, kind) or step <= 0:
             raise ConfigError(f"{origin}: step must be a {kind} number > 0 and up to {_LARGEST[kind]:g}, got {step}")
         _check_grid(kind, bounds, step, origin)
@@ -318,8 +323,11 @@ def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dim
 
 
 def _is_number(value: Any, kind: str) -> bool:
-    number = isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
-    return number and abs(value) <= _LARGEST[kind]
+    return _is_of(value, kind) and abs(value) <= _LARGEST[kind]
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    return isinstance(value, int if kind == "int" else int | float) and not isinstance(value, bool)
 
 
 def _check_grid(kind: str, bounds: list[float], step: float, origin: str) -> None:

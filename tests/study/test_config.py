@@ -73,6 +73,21 @@ BAD = [
     ("float: [1e-3, 1.0]", "float: [1.0, 1e-3]", "optimizer.lr", "spaces.optimizer.lr: must have low < high, got"),
     ("float: [1e-3, 1.0]", "float: [0, 1.0]", "optimizer.lr", "spaces.optimizer.lr: must have low > 0 and no step"),
     ("float: [1e-3, 1.0]", "float: [-1, 1]", "optimizer.lr", "spaces.optimizer.lr: must have low > 0 and no step"),
+    *(
+        ("1.0], log: true", f"1.0], {option}", "optimizer.lr", f"spaces.optimizer.lr.{said}")
+        for option, said in (
+            ("log: yes", "log: must be true or false, got 'yes'"),
+            ("log: 1", "log: must be true or false, got 1"),
+            ("step: '0.1'", "step: must be a number, got '0.1'"),
+            ("step: true", "step: must be a number, got True"),
+        )
+    ),
+    (
+        "{float: [1e-3, 1.0], log: true}",
+        "{int: [1, 9], step: 0.5}",
+        "optimizer.lr",
+        "spaces.optimizer.lr.step: must be an integer, got 0.5",
+    ),
     (
         "float: [1e-3, 1.0]",
         "flaot: [1, 2]",
