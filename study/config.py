@@ -25,11 +25,12 @@ from study.records import Arm, Cost, Value
 from study.resources import resource_folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_NAME_RULE = "up to 100 letters, digits, ., _ and -"
+_NAME_RULE = "up to 100 letters, digits, ., _ and -, the first a letter or a digit"
 _MLFLOWS = ("mlflow.db", "mlartifacts")  # what MLflow has in the folder of studies
 _MOST = 10**15  # of a budget: sums of it stay exact
 _RAYS_OWN = ("CPU", "GPU", "cpu", "gpu", "memory", "object_store_memory")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}")
+_LABEL_RULE = "up to 50 letters, digits, _ and -, the first a letter or a digit"
 
 Entry = str | dict[str, Any]
 
@@ -310,7 +311,7 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
         other = {"loss": {"name": "sce"}} if kind == "model" else {"model": {"name": "distmult"}}
         parse_config({"dataset": file.dataset, kind: options, **other}, _inside(document, at, entry))
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
-            raise StudyFileError(f"{document.where((*at, 'label'))}: must be letters, digits, _ and -, got {label!r}")
+            raise StudyFileError(f"{document.where((*at, 'label'))}: must be {_LABEL_RULE}, got {label!r}")
         if label in labels:
             raise StudyFileError(
                 f"{document.where(at)}: must not repeat {label!r}: give one of the two another `label`"

@@ -12,6 +12,8 @@ from study.records import Arm, Cost
 from study.space import compose_all
 from tests.study.study_files import VALID, changed, config, line_of, write
 
+_NAME = "must be up to 100 letters, digits, ., _ and -"
+_LABEL = "must be up to 50 letters, digits, _ and -, the first a letter or a digit"
 BAD = [
     # (old piece, new piece, piece of the bad line, what is said after file and line)
     ("seed: 7", "seed: [7", "arms:", "must be YAML: "),
@@ -21,7 +23,11 @@ BAD = [
     ("min_epochs: 2", "min_epoch: 2", "pruning", "pruning.min_epoch: unknown key 'min_epoch' (known: min_epochs,"),
     ("seed: 7", "seed: -7", "seed", "seed: must be in [0, 2^63), got -7"),
     ("seed: 7", "seed: '7'", "seed", "seed: must be an integer, got '7'"),
-    ("name: small", "name: a/b", "name", "name: must be up to 100 letters, digits, ., _ and -, got 'a/b'"),
+    ("name: small", "name: a/b", "name", "name: must be up to 100 letters, digits, ., _ and -, the first a letter"),
+    *(
+        ("name: small", f"name: {name}", "name", f"name: {_NAME}, the first a letter or a digit, got '{name}'")
+        for name in ("-x", ".hidden", "..")
+    ),
     ("name: small\n", "", "dataset", "name: must be given"),
     (
         "dataset: synthetic",
@@ -36,7 +42,8 @@ BAD = [
     ("norm: 1", "dim: 0", "- {name: transe", "arms.models[1].dim: must be >= 1, got 0"),
     ("normalize: mean", "normalize: avg", "losses", "arms.losses[1].normalize: must be 'sum' or 'mean', got 'avg'"),
     ("name: ns, ", "", "losses", "arms.losses[1].name: must be given (known: ns,"),
-    ("label: transe-l1", "label: l/1", "- {name: transe", "arms.models[1].label: must be letters, digits, _ and -"),
+    ("label: transe-l1", "label: l/1", "- {name: transe", f"arms.models[1].label: {_LABEL}, got 'l/1'"),
+    ("label: transe-l1", "label: -l1", "- {name: transe", f"arms.models[1].label: {_LABEL}, got '-l1'"),
     ("label: transe-l1", "label: complex", "- {name: transe", "arms.models[1]: must not repeat 'complex': give one"),
     ("[sce, {", "[sce, sce, {", "losses", "arms.losses[1]: must not repeat 'sce': give one"),
     ("[sce, {name: ns, normalize: mean}]", "[]", "losses", "arms.losses: must be a list of at least one loss"),
