@@ -84,10 +84,13 @@ def key_path(loc: Location) -> str:
     return text.removeprefix(".")
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """`unknown loss 'scs' (known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown."""
+def unknown(what: str, name: object, known: Iterable[str], *, like: str | None = None) -> str:
+    """`unknown loss 'scs' (known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown.
+
+    `like` is what the known one is to be near to, where this is not the name.
+    """
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
+    near = difflib.get_close_matches(str(name) if like is None else like, names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     shown = [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names or ["none"]
     return f"unknown {what} {name!r} (known: {', '.join(shown)}{guess})"

@@ -21,6 +21,7 @@ from kge.losses import LOSSES
 from kge.options import options
 from study.errors import StudyFileError, UserError
 from study.hypotheses import ComparisonSection, comparison_plan
+from study.paths import all_paths, unknown_path
 from study.records import Arm, Cost, Value
 from study.resources import resource_folder
 
@@ -260,6 +261,7 @@ def _find(path_or_name: str) -> Path:
 
 
 def _resolve(document: Document) -> StudyConfig:
+    _refuse_nested(document)
     file = parse(StudyFile, document)
     if file.dataset not in NAMES:  # workers have working folders of their own
         file = replace(file, dataset=str(Path(file.dataset).absolute()))
@@ -286,6 +288,14 @@ def _resolve(document: Document) -> StudyConfig:
         resources=file.resources,
         document=document,
     )
+
+
+def _refuse_nested(document: Document) -> None:
+    """`fixed: {optimizer: {lr: 0.1}}` is a wrong key, not a wrong value of a key."""
+    fixed = document.data.get("fixed")
+    for path, value in fixed.items() if isinstance(fixed, Mapping) else ():
+        if isinstance(value, Mapping) and path not in all_paths():
+            raise ConfigError(f"{document.where(('fixed', path))}: {unknown_path(path, value, all_paths())}")
 
 
 @dataclass(frozen=True, kw_only=True)

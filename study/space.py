@@ -15,12 +15,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kge.batches import has_kernel
-from kge.documents import Location, flatten, key_path, parse_config, read, set_path, to_mapping, unknown
+from kge.documents import Location, key_path, parse_config, read, set_path, to_mapping, unknown
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
@@ -28,17 +28,10 @@ from kge.options import defaults, options
 from kge.switches import MATTERS
 from study.config import StudyConfig, study_file_errors
 from study.layout import best_checkpoint, trial_folder
+from study.paths import DECIDED, paths, unknown_path
 from study.records import Arm, Dimension, Params, SpaceCard, Value
 from study.resources import resource_folder
 
-_DECIDED = (
-    "dataset",
-    "seed",
-    "model.name",
-    "loss.name",
-    "training.stop_epoch",
-    "pretrain.checkpoint",
-)  # by the study, never by a space
 _BFLOAT16 = ("training.precision", "bfloat16")  # for the arms that can, float32 in the others: a matter of speed
 _SHAPE = ("model.dim", "model.reciprocal", "model.relation_dim")  # what decides the shape of a model's tables
 _INIT = "model.init."  # decides the two tables of every model and nothing else
@@ -208,13 +201,13 @@ def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, st
         document = read(file)
         for path, entry in document.data.items():
             origin = document.where((path,))
-            _check_path(path, known, origin, section="spaces")
+            _check_path(path, entry, known, origin, section="spaces")
             yield path, (entry, origin)
     anywhere = set().union(*(paths(each.model, each.loss) for each in config.arms))
     for section, values in (("spaces", config.spaces), ("fixed", config.fixed)):
         for path, value in values.items():
             origin = config.document.where((section, path))
-            _check_path(path, anywhere, origin, section=section)
+            _check_path(path, value, anywhere, origin, section=section)
             if section == "fixed" and path in dict(arm.fixed):
                 raise ConfigError(f"{origin}: must not repeat what arm {arm.name} holds fixed")
             if (path, value) == _BFLOAT16 and not _computes_in_bfloat16(arm):
@@ -231,13 +224,6 @@ def _computes_in_bfloat16(arm: Arm) -> bool:
     return has_kernel(MODELS[arm.model], LOSSES[arm.loss])
 
 
-@lru_cache(maxsize=256)
-def paths(model: str, loss: str) -> frozenset[str]:
-    """Every path of a TrainingConfig with this model and loss that a space may name."""
-    config = parse_config({"dataset": "any", "model": {"name": model}, "loss": {"name": loss}})
-    return frozenset(flatten(to_mapping(config))) - set(_DECIDED)
-
-
 def _is_idle(arm: Arm, switches: Mapping[str, Value], path: str) -> bool:
     """Whether a path decides nothing in the arm: beside what is fixed, or as its own tables are replaced by others."""
     if path.startswith(_INIT) and arm.starts_elsewhere:
@@ -248,11 +234,11 @@ def _is_idle(arm: Arm, switches: Mapping[str, Value], path: str) -> bool:
     return switch in switches and switches[switch] not in values
 
 
-def _check_path(path: str, known: Set[str], origin: str, *, section: str) -> None:
-    if path in _DECIDED:
+def _check_path(path: str, entry: object, known: Set[str], origin: str, *, section: str) -> None:
+    if path in DECIDED:
         raise ConfigError(f"{origin}: must be left to the study and its arms")
     if path not in known:
-        raise ConfigError(f"{origin}: {unknown('key', path, sorted(known))}")
+        raise ConfigError(f"{origin}: {unknown_path(path, entry, known)}")
     if path == "training.type" and section == "spaces":
         raise ConfigError(f"{origin}: must stand under `fixed`: arms differ by it, so no space decides it")
 

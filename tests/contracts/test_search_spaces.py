@@ -16,9 +16,10 @@ from kge.losses import LOSSES
 from kge.models import MODELS
 from study import seeds
 from study.config import StudyConfig, parse_study
+from study.paths import paths
 from study.records import Dimension
 from study.resources import resource_folder
-from study.space import Space, compose_all, paths
+from study.space import Space, compose_all
 
 FOLDER = resource_folder("search_spaces")
 SETTINGS = Path(__file__).resolve().parents[3] / "shared" / "spec" / "settings.json"

@@ -68,6 +68,7 @@ BAD = [
     # what only the spaces know
     ("model.dim: 32", "model.dim: 33", "model.dim", "fixed.model.dim: must be even for complex"),
     ("model.dim: 32", "model.dims: 32", "model.dims", "fixed.model.dims: unknown key 'model.dims' (known:"),
+    ("model.dim: 32", "optimizer: {lr: 0.1}", "optimizer", "fixed.optimizer: unknown key 'optimizer' (known: "),
     ("model.dim: 32", "model.dim: wide", "model.dim", "fixed.model.dim: must be an integer, got 'wide'"),
     ("model.dim: 32", "seed: 3", "  seed: 3", "fixed.seed: must be left to the study and its arms"),
     ("model.dim: 32", "model.norm: 2", "model.norm", "fixed.model.norm: must not repeat what arm transe-l1.sce holds"),
@@ -140,6 +141,20 @@ def test_a_bad_study_file_is_one_sentence_with_its_line(
         compose_all(load_study(file))
     assert str(caught.value).startswith(f"{file}:{line_of(text, piece)}: {sentence}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meant"),
+    [
+        ("model.dim: 32", "optimizer: {lr: 0.1}", "optimizer.lr"),
+        ("model.dim: 32", "model: {no: 1, init: {std: 0.1}}", "model.init.std"),
+        ("optimizer.lr: {", "optimizer: {max_norm: {value: 1.0}}\n  optimizer.lr: {", "optimizer.max_norm"),
+        ("optimizer.lr: {", "optimizer.rl: {", "optimizer.lr"),
+    ],
+)
+def test_a_path_that_is_spelt_as_mappings_is_found(old: str, new: str, meant: str) -> None:
+    with pytest.raises(StudyFileError, match=rf": unknown key '\w+(\.rl)?' \(known: .*; did you mean '{meant}'\?\)$"):
+        compose_all(config((old, new)))
 
 
 def test_what_a_study_file_resolves_to(tmp_path: Path) -> None:
