@@ -280,9 +280,14 @@ def _dimension(path: str, entry: object, origin: str) -> Dimension | _Fixed:
 
 def _choices(values: object, origin: str) -> tuple[Value, ...]:
     plain = isinstance(values, list) and all(isinstance(each, str | int | float | None) for each in values)
-    if not isinstance(values, list) or not plain or not values or len({repr(each) for each in values}) != len(values):
+    if not isinstance(values, list) or not plain or not values or len(set(map(_identity, values))) != len(values):
         raise ConfigError(f"{origin}: must be a list of different values, got {values}")
     return tuple(values)
+
+
+def _identity(value: Value) -> tuple[bool, Value]:
+    """Values differ by it: 1 is 1.0 and, unlike in Python, not true."""
+    return isinstance(value, bool), value
 
 
 def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dimension:

@@ -122,6 +122,14 @@ BAD = [
         "optimizer.lr",
         "spaces.optimizer.lr: must be > 0, got -0.4",
     ),
+    *(
+        ("{float: [1e-3, 1.0], log: true}", f"{{choices: {choices}}}", "optimizer.lr", f"spaces.optimizer.lr: {said}")
+        for choices, said in (
+            ("[1, 1.0]", "must be a list of different values, got [1, 1.0]"),
+            ("[0.1, a, a]", "must be a list of different values, got [0.1, 'a', 'a']"),
+            ("[1, true]", "must be a number, got true"),  # two values
+        )
+    ),
     (
         "optimizer.lr: {float",
         "training.type: {float",
