@@ -32,11 +32,11 @@ def list_(as_table: bool) -> None:
 @click.argument("name")
 def get(name: str) -> None:
     """Fetch a named data set, verify its checksums and say where it is."""
-    from kge import catalog, documents
+    from kge import catalog, names
     from kge.sources import SOURCES
 
     if name not in SOURCES:
-        raise click.UsageError(f"must be a name that is fetched, got an {documents.unknown('name', name, SOURCES)}")
+        raise click.UsageError(f"must be a name that is fetched, got an {names.unknown('name', name, SOURCES)}")
     folder = catalog.fetch(name)
     unknown = SOURCES[name].unknown
     if unknown:

@@ -8,7 +8,6 @@ tuples while it refuses "3" for 3 and true for 1. A problem is one sentence:
 """
 
 import dataclasses
-import difflib
 import inspect
 import json
 import typing
@@ -33,6 +32,7 @@ from kge.errors import ConfigError, first_line
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
+from kge.names import unknown
 from kge.options import defaults, options
 from kge.switches import MATTERS, OPTIONS_MATTER, REGULARIZER_WEIGHTS, TOGETHER
 
@@ -42,7 +42,6 @@ T = TypeVar("T")
 
 _LARGEST = 2**31  # no count of anything is as large
 
-_SHOWN = 15  # known names in an error
 _USUAL = TrainingConfig(dataset="", model=ModelConfig(name=""), loss=LossConfig(name=""))
 _UNKNOWN = "unexpected_keyword_argument"
 _MUST = {
@@ -82,18 +81,6 @@ def key_path(loc: Location) -> str:
     """`arms.losses[2]` for ("arms", "losses", 2)."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     return text.removeprefix(".")
-
-
-def unknown(what: str, name: object, known: Iterable[str], *, like: str | None = None) -> str:
-    """`unknown loss 'scs' (known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown.
-
-    `like` is what the known one is to be near to, where this is not the name.
-    """
-    names = list(known)
-    near = difflib.get_close_matches(str(name) if like is None else like, names, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
-    shown = [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names or ["none"]
-    return f"unknown {what} {name!r} (known: {', '.join(shown)}{guess})"
 
 
 def read(path: str | Path) -> Document:

@@ -382,12 +382,15 @@ def ui(name: str, port: int, home: Path | None, database: str | None) -> None:
 
     Where MLflow is a tracking server already, only its address is said.
     """
+    from contextlib import closing
+
     from study.database import without_password
     from study.site import site
     from study.tracking.process import HOST, check_port, is_tracked, serve, tracking_uri
 
     where = site(name, home=home, database=database)
-    where.open().close()
+    with closing(where.open()) as store:
+        store.registration(name)
     if not is_tracked(where.home):
         raise UserError(f"study {name!r}: must be in MLflow to be looked at there, `study sync {name}` sends it")
     is_server = (server := tracking_uri(where.home)).startswith("http")

@@ -26,6 +26,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
+from kge.names import instead
 from study.database import has_password, sqlite_file
 from study.environment import environment
 from study.errors import UnknownStudyError, UserError, WorldError, in_short
@@ -133,8 +134,8 @@ class Jobs:
         driving = self._driving()
         mine = [job for job in driving if job.metadata[_STUDY] == study]
         if not mine:
-            known = ", ".join(sorted({job.metadata[_STUDY] for job in driving})) or "none"
-            raise UnknownStudyError(f"study {study!r}: no job at {self._address} has run it (known: {known})")
+            known = instead(study, sorted({job.metadata[_STUDY] for job in driving}))
+            raise UnknownStudyError(f"study {study!r}: no job at {self._address} has run it {known}")
         return str(mine[-1].submission_id)
 
     def terms(self, study: str) -> Terms:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from kge.catalog import NAMES
 from kge.config import Section, require
-from kge.documents import Document, Location, Where, flatten, parse, parse_config, read, read_text, unknown
+from kge.documents import Document, Location, Where, flatten, parse, parse_config, read, read_text
 from kge.errors import ConfigError
 from kge.losses import LOSSES
+from kge.names import unknown
 from kge.options import options
 from study.errors import StudyFileError, UserError
 from study.hypotheses import ComparisonSection, comparison_plan

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from kge.documents import unknown
+from kge.names import unknown
 from study.errors import UserError
 from study.records import Arm, Cost, StudyRecord, TrialRecord, TrialState, Value
 

@@ -17,7 +17,8 @@ from typing import Annotated
 from pydantic import WithJsonSchema
 
 from kge.config import Section, require
-from kge.documents import Where, parse, read_text, unknown
+from kge.documents import Where, parse, read_text
+from kge.names import unknown
 from study.errors import StudyFileError
 from study.records import Arm, ComparisonPlan
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Set
 from functools import lru_cache
 
-from kge.documents import flatten, parse_config, to_mapping, unknown
+from kge.documents import flatten, parse_config, to_mapping
 from kge.losses import LOSSES
 from kge.models import MODELS
+from kge.names import unknown
 
 DECIDED = (
     "dataset",

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from kge.data import Dataset
-from kge.documents import parse_config, unknown
+from kge.documents import parse_config
+from kge.names import unknown
 from study.config import parse_study
 from study.environment import environment
 from study.errors import UserError

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kge.files import is_writable
+from kge.names import instead
 from study.database import parsed, sqlite_file, sqlite_url
 from study.errors import UnknownStudyError, UserError
 from study.layout import REPLICATES, TRIALS
@@ -48,9 +49,7 @@ class Site:
         """The store of a study that exists; UnknownStudyError otherwise. Makes no file."""
         if self._missing == self.folder / "study.db":
             known = sorted(file.parent.name for file in self.home.glob("*/study.db"))
-            raise UnknownStudyError(
-                f"study {self.name!r} is unknown in {self.home} (known: {', '.join(known) or 'none'})"
-            )
+            raise UnknownStudyError(f"study {self.name!r} is unknown in {self.home} {instead(self.name, known)}")
         if self._missing is not None:
             raise UnknownStudyError(f"study {self.name!r} is unknown: there is no file {self._missing}")
         return Store(self.database)

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from kge.batches import has_kernel
-from kge.documents import Location, key_path, parse_config, read, set_path, to_mapping, unknown
+from kge.documents import Location, key_path, parse_config, read, set_path, to_mapping
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
+from kge.names import unknown
 from kge.options import defaults, options
 from kge.switches import MATTERS
 from study.config import StudyConfig, study_file_errors

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from kge.names import instead
 from study.database import Database, retried
 from study.errors import StudyExistsError, UnknownStudyError
 from study.lease import Lease, lease_table
@@ -223,8 +224,7 @@ class Store:
         """The study as amended last."""
         rows = self._database.select(_studies, name=name)
         if not rows:
-            known = ", ".join(self.study_names()) or "none"
-            raise UnknownStudyError(f"study {name!r} is unknown here (known: {known})")
+            raise UnknownStudyError(f"study {name!r} is unknown here {instead(name, self.study_names())}")
         return rows[-1]
 
     @retried

@@ -18,9 +18,9 @@ from kge.documents import (
     schema,
     set_path,
     to_mapping,
-    unknown,
 )
 from kge.errors import ConfigError
+from kge.names import unknown
 
 
 def nested(**values: object) -> dict[str, Any]:

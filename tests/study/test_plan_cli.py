@@ -220,6 +220,19 @@ def test_an_unknown_study_is_one_line_and_exit_code_2(
     assert said.endswith("; did you mean 'demo'?)\n")
 
 
+@pytest.mark.parametrize("command", ["status", "stop", "resume", "replicate", "report", "ui", "sync", "replay"])
+def test_a_study_that_is_not_there_names_the_nearest(
+    home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: str
+) -> None:
+    arguments = [command, "smal", *(["complex.sce/0"] if command == "replay" else [])]
+    assert study(monkeypatch, *arguments, "--home", str(home_of_small)) == 2
+    near = "(known: small; did you mean 'small'?)"
+    assert capsys.readouterr() == ("", f"error: study 'smal' is unknown in {home_of_small} {near}\n")
+    shared = f"sqlite:///{home_of_small / 'small' / 'study.db'}"
+    assert study(monkeypatch, *arguments, "--home", str(home_of_small), "--database", shared) == 2
+    assert capsys.readouterr() == ("", f"error: study 'smal' is unknown here {near}\n")
+
+
 def test_debug_shows_where_an_error_came_from(
     nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

@@ -1,0 +1,23 @@
+"""Names that are not known, beside those that are, and the nearest of them."""
+
+import difflib
+from collections.abc import Iterable
+
+_SHOWN = 15  # known names in an error
+
+
+def unknown(what: str, name: object, known: Iterable[str], *, like: str | None = None) -> str:
+    """`unknown loss 'scs' (known: ns, sans, sce; did you mean 'sce'?)`.
+
+    `like` is what the known one is to be near to, where this is not the name.
+    """
+    return f"unknown {what} {name!r} {instead(str(name) if like is None else like, known)}"
+
+
+def instead(name: str, known: Iterable[str]) -> str:
+    """`(known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    guess = f"; did you mean {near[0]!r}?" if near else ""
+    shown = [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names or ["none"]
+    return f"(known: {', '.join(shown)}{guess})"
