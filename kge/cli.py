@@ -80,14 +80,14 @@ def train(
     training_config = _fitted(training_config, dataset, memory, device)
     if training_config.training.precision == "bfloat16" and not has_bfloat16(device):
         click.echo("training.precision: bfloat16 is not multiplied by this processor, float32 instead", err=True)
-    if (directory / LAST).is_file():
-        click.echo(f"continuing {directory / LAST}")
     head = f"{'epoch':>6} {'loss':>10} {'mrr':>7} {'best':>7} {'lr':>9} {'seconds':>8}\n"
     try:
         with held(directory):
             remove_half_written(directory, "*.pt")
             curve = list(read_curve(directory / LAST)) if (directory / LAST).is_file() else []
             for validation in _fit(training_config, dataset, directory=directory, device=device):
+                if head and validation.replayed:  # what was there is taken, and not refused
+                    click.echo(f"continuing {directory / LAST}")
                 click.echo(head + _line(validation))
                 head = ""
                 if not curve or validation.epoch > curve[-1].epoch:  # not one that is told again
