@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 
@@ -52,9 +53,16 @@ def sha256_of(path: Path) -> str:
 
 
 def is_writable(folder: Path) -> bool:
-    """Can files be written into a folder, which may have to be made? Makes nothing."""
+    """Can files be written into a folder, which may have to be made? Leaves nothing.
+
+    It is tried with a file that has no name: to root, permissions say yes even of /proc.
+    """
     there = next(each for each in (folder, *folder.absolute().parents) if os.access(each, os.F_OK))
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    try:
+        with TemporaryFile(dir=there):
+            return os.access(there, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -194,7 +194,7 @@ REFUSED = [
     ),
     *(
         (["train", "small.yaml", "--directory", path], f"--directory: must be a folder that can be written, got {path}")
-        for path in ("small.yaml", "small.yaml/runs/x")
+        for path in ("small.yaml", "small.yaml/runs/x", "/proc/x", "/proc/x/y")
     ),
     (
         ["train", "small.yaml", "--set", "regularizer.weight=0.1"],

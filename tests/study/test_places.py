@@ -41,8 +41,11 @@ def test_a_file_in_the_place_of_the_study_is_refused(
     assert capsys.readouterr() == ("", said)
 
 
-def test_a_report_goes_to_a_folder(home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    out = home_of_small / "small" / "study.db" / "x"
+@pytest.mark.parametrize("place", ["small/study.db/x", "/proc/x"])
+def test_a_report_goes_to_a_folder(
+    home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, place: str
+) -> None:
+    out = home_of_small / place
     assert study(monkeypatch, "report", "small", "--home", str(home_of_small), "--out", str(out)) == 2
     assert capsys.readouterr() == ("", f"error: --out: must be a folder that can be written, got {out}\n")
 
