@@ -235,7 +235,8 @@ def resume(
         return send(errand, address, home=home, database=database, with_code=with_code, wait=wait)
     if flags["no_wait"] or flags["with_code"]:
         raise click.UsageError("--no-wait and --with-code: must come with --address http://HEAD:8265")
-    where = site(name or (load_study(file).name if file else name_or_file), home=home, database=database)
+    named = name if name is not None else load_study(file).name if file else name_or_file
+    where = site(named, home=home, database=database)
     revision = Revision(file=file, amend=flags["amend"], reopen=flags["reopen"])
     return _resume(where, revision, home, database, address=address, plain=flags["plain"], search=True)
 

@@ -61,7 +61,7 @@ def submit(
 
     config = load_study(file)
     study = new_name(config, name)
-    arguments = ["run", STUDY_FILE, "--address", "auto", "--plain", *(["--name", name] if name else [])]
+    arguments = ["run", STUDY_FILE, "--address", "auto", "--plain", *([] if name is None else ["--name", name])]
     if checkpoints is not None:
         study_url(checkpoints, study)
         arguments += ["--checkpoints", checkpoints]
@@ -94,8 +94,8 @@ def resumption(name_or_file: str, file: Path | None, name: str | None, flags: li
 
     config = load_study(file) if file else None
     arguments = ["resume", STUDY_FILE if config else name_or_file, "--address", "auto", "--plain", *flags]
-    study = name or (config.name if config else name_or_file)
-    arguments += ["--name", name] if name else []
+    study = name if name is not None else config.name if config else name_or_file
+    arguments += [] if name is None else ["--name", name]
     return Errand(study=study, arguments=arguments, file=config.text if config else None)
 
 

@@ -239,7 +239,7 @@ def new_name(config: StudyConfig, given: str | None) -> str:
 
     MLflow takes no other names for models. Studies that have begun keep whatever name they were given.
     """
-    name = given or config.name
+    name = config.name if given is None else given
     if not _NAME.fullmatch(name):
         raise UserError(f"--name: must be {_NAME_RULE}, got {name!r}")
     if name in _MLFLOWS:

@@ -41,6 +41,26 @@ def test_a_file_in_the_place_of_the_study_is_refused(
     assert capsys.readouterr() == ("", said)
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("run",), "--name: must be up to 100 letters, digits, ., _ and -, the first a letter or a digit, got ''"),
+        (
+            ("submit", "--address", "http://127.0.0.1:9"),
+            "--name: must be up to 100 letters, digits, ., _ and -, the first a letter or a digit, got ''",
+        ),
+        (("resume",), "study name: must be the name of a folder, got ''"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_no_name_is_not_the_files_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setattr(Cluster, "connect", lambda _: pytest.fail("Ray is started"))
+    assert study(monkeypatch, *command, "small.yaml", "--name", "") == 2
+    assert capsys.readouterr() == ("", f"error: {sentence}\n")
+
+
 @pytest.mark.parametrize("place", ["small/study.db/x", "/proc/x"])
 def test_a_report_goes_to_a_folder(
     home_of_small: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, place: str
