@@ -1,15 +1,19 @@
 """What options of several commands share: device, threads, data set; that numbers are finite and places writable."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kge.errors import first_line
 from kge.files import is_writable
 
 if TYPE_CHECKING:
     from kge.data import Dataset
+
+_DEVICE = re.compile(r"(cpu|cuda)(:\d+)?")
 
 
 class FiniteRange(click.FloatRange):
@@ -49,13 +53,20 @@ def _device(context: click.Context, _: click.Parameter, name: str | None) -> str
 
     if name is None or context.resilient_parsing:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if _DEVICE.fullmatch(name) is None:
+        raise click.UsageError(f"--device: must be cpu or cuda (cuda:N), got {name!r}")
     try:
-        if torch.device(name).type not in ("cpu", "cuda"):
-            raise RuntimeError("neither cpu nor cuda")
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise click.BadParameter(f"must be a device of this machine, got {name!r} ({reason})") from None
+        reason = first_line(error)
+        raise click.UsageError(f"--device: must be a device of this machine, got {name!r} ({reason})") from None
+    return name
+
+
+def kind_of_device(_: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    """Where any device of a kind will do, and none is one that is found out later."""
+    if name not in {None, "cpu", "cuda"}:
+        raise click.UsageError(f"{option.opts[0]}: must be cpu or cuda, got {name!r}")
     return name
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kge import console
-from kge.command_options import FiniteRange, writable_file, writable_folder
+from kge.command_options import FiniteRange, kind_of_device, writable_file, writable_folder
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.cluster_commands import (
@@ -70,7 +70,9 @@ def main() -> None:
 
 @study.command()
 @click.argument("file")
-@click.option("--measure", type=click.Choice(["cpu", "cuda"]), help="Time each arm there, and keep the prices.")
+@click.option(
+    "--measure", metavar="[cpu|cuda]", callback=kind_of_device, help="Time each arm there, and keep the prices."
+)
 @click.option(
     "--prices",
     "price_file",
@@ -429,7 +431,7 @@ def sync(name: str, home: Path | None, database: str | None) -> int:
 @click.argument("name")
 @click.argument("trial", metavar="ARM/NUMBER")
 @click.option("--replicate", "replicate_", is_flag=True, help="ARM/NUMBER is a replicate of the arm's selection.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: as in the study.")
+@click.option("--device", metavar="[cpu|cuda]", callback=kind_of_device, help="Default: as in the study.")
 @click.option("--tolerance", type=FiniteRange(min=0), default=0.001, show_default=True, help="Of validation MRR.")
 @_place
 def replay(

@@ -166,8 +166,15 @@ REFUSED = [
         r"--set validation\.every\.epochs: every must be a mapping, got 1",
     ),
     (["train", "small.yaml", "--memory", "nan"], r"Invalid value for '--memory': must be a finite number, got nan"),
-    (["train", "small.yaml", "--device", "meta"], r".*must be a device of this machine, got 'meta'.*"),
-    (["train", "small.yaml", "--device", "gpu"], r".*must be a device of this machine, got 'gpu'.*"),
+    *(
+        ([*arguments, "--device", name], rf"--device: must be cpu or cuda \(cuda:N\), got '{name}'")
+        for name in ("meta", "gpu", "cuda:x")
+        for arguments in (["train", "small.yaml"], ["evaluate", "gone.pt"], ["predict", "gone.pt", "--head", "a"])
+    ),
+    (
+        ["train", "small.yaml", "--device", "cuda:99"],
+        r"--device: must be a device of this machine, got 'cuda:99' \(.*\)",
+    ),
     (["train", "small.yaml", "--threads", "0"], r".*'--threads'.*"),
     (["train"], r"Missing argument 'CONFIG'\."),
     (["evaluate", "gone.pt"], r"gone\.pt: must be a checkpoint, but it does not exist"),

@@ -361,6 +361,14 @@ def test_a_number_is_finite(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+@pytest.mark.parametrize("command", [("plan", "demo", "--measure"), ("replay", "small", "complex.sce/0", "--device")])
+def test_a_kind_of_device_is_one_of_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: tuple[str, ...]
+) -> None:
+    assert study(monkeypatch, *command, "gpu") == 2
+    assert capsys.readouterr() == ("", f"error: {command[-1]}: must be cpu or cuda, got 'gpu'\n")
+
+
 def test_a_device_that_is_not_here_has_no_pace(
     nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
