@@ -145,23 +145,32 @@ def compose_all(config: StudyConfig) -> dict[str, Space]:
     spaces = {arm.name: compose(config, arm) for arm in config.arms}
     with study_file_errors():
         for space in spaces.values():
-            _check_tables(space, spaces)
+            _check_tables(space, spaces, partial(_start, config))
     return spaces
 
 
-def _check_tables(space: Space, spaces: Mapping[str, Space]) -> None:
+def _start(config: StudyConfig, arm: Arm) -> str:
+    """Where the study file says what an arm starts from; its range may stand in a file that the user never saw."""
+    label = arm.name.partition(".")[2]  # labels have no dots
+    losses = enumerate(config.document.data["arms"]["losses"])
+    index = next(at for at, loss in losses if isinstance(loss, dict) and loss.get("label", loss["name"]) == label)
+    return config.document.where(("arms", "losses", index, "pretrain"))
+
+
+def _check_tables(space: Space, spaces: Mapping[str, Space], where: Callable[[Arm], str]) -> None:
     arm = space.arm
     starts = [space] if arm.checkpoint is not None else [space, spaces[arm.source]] if arm.source is not None else []
     for path in _SHAPE if starts else ():
         for each in starts:
             tuned = next((dimension for dimension in each.tuned if dimension.path == path), None)
             if tuned is not None:
-                must = f"must be fixed, {arm.name} starts from the tables of {arm.source or arm.checkpoint}"
-                raise ConfigError(f"{each.origins[path]}: {must}, got a range in {each.arm.name}")
+                must = f"must have {path} under `fixed`: {arm.name} starts from the tables"
+                came = f"got a range in {each.arm.name} ({each.origins[path]})"
+                raise ConfigError(f"{where(arm)}: {must} of {arm.source or arm.checkpoint}, {came}")
         values = [dict(each.fixed).get(path) for each in starts]
         if values[0] != values[-1]:
-            must = f"must be {values[-1]} as in {arm.source}, which {arm.name} starts from"
-            raise ConfigError(f"{space.origins.get(path, path)}: {must}, got {values[0]}")
+            must = f"must have {path} {values[-1]} as in {arm.source}, which {arm.name} starts from"
+            raise ConfigError(f"{where(arm)}: {must}, got {values[0]} ({space.origins.get(path, 'its default')})")
 
 
 def _corners(space: Space) -> Iterator[Params]:

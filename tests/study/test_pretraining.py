@@ -235,8 +235,11 @@ def test_a_wrong_start_is_refused_at_its_line(value: str, message: str) -> None:
 
 def test_tables_of_a_tuned_size_cannot_be_started_from() -> None:
     text = FILE.replace(*LOSSES).replace(" model.dim: 32,", "")
-    with pytest.raises(StudyFileError, match=rf"model\.dim: must be fixed, {PRE} starts from the tables of {SCE}, got"):
+    with pytest.raises(StudyFileError) as refusal:
         compose_all(parse_study(text, "toy.yaml"))
+    must = f"must have model.dim under `fixed`: {PRE} starts from the tables of {SCE}, got a range in {PRE} ("
+    assert str(refusal.value).startswith(f"toy.yaml:4: arms.losses[0].pretrain: {must}")
+    assert str(refusal.value).endswith("base.yaml:6: model.dim)")  # that of the program
 
 
 def test_a_start_is_declared_with_the_arm_and_nowhere_else() -> None:
