@@ -188,4 +188,4 @@ def test_unknown_studies_are_refused_by_every_command(story: Story) -> None:
     code, said = story.home.finish("status", "live")
     assert code == 2
     assert said.startswith("error: study 'live' is unknown in")
-    assert "(known: lives)" in said
+    assert "(known: lives; did you mean 'lives'?)" in said
