@@ -24,7 +24,7 @@ from tests.study.front_door import Home, below, is_lost, title
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 PASSWORD = "f3a1c7722b0e4d6b"
-EPOCHS, TRIALS = 8, 2
+EPOCHS, TRIALS = 24, 2  # long enough for a node to join meanwhile
 ARMS = ("complex.sce", "distmult.sce")
 FILE = f"""\
 name: afar
@@ -76,7 +76,10 @@ def told(nodes: Nodes, home: Home, bucket: Buckets, url: str) -> Story:
     places = ("--home", str(folder), "--database", url, "--checkpoints", f"s3://{BUCKET}/kept")
     client = shell(nodes, folder, "submit", str(folder / "afar.yaml"), *places, "--with-code")
     until(lambda: "waiting for a node" in client.said(), nodes, folder, living=client)
-    first, _ = nodes.add(BERTH), nodes.add(BERTH)
+    first = nodes.add(BERTH)
+    until(lambda: nodes.joined() == 2, nodes, folder, living=client)
+    nodes.add(BERTH)
+    until(lambda: len(home.rows("SELECT DISTINCT node FROM kge_places")) == 2, nodes, folder, living=client)
     until(lambda: home.charged() >= 4, nodes, folder, living=client)
     titles = [title(pid) for pid in below(1)]
     nodes.kill(first)
