@@ -25,9 +25,9 @@ SPLITS = ("train", "valid", "test")
 _HASHED = 2**16  # lines hashed at once
 _WARN = (  # a count of the passport, the share of a split from which it is worth a warning, and what it means
     ("duplicates", 0.0, "repeat another one of that split"),
-    ("with_unseen_relation", 0.01, "have a relation that training never meets, so their ranks are near chance"),
     ("also_in_train", 0.0, "are in train as well, so their answers were seen"),
     ("with_unseen_entity", 0.01, "have an entity that training never meets, so their ranks are near chance"),
+    ("with_unseen_relation", 0.01, "have a relation that training never meets, so their ranks are near chance"),
     ("with_reversed_pair_in_train", 0.1, "have their pair the other way round in train, so a rule may answer them"),
 )
 

@@ -2,7 +2,7 @@
 
 Modules that are imported at their first use, loops that are compiled or read from a cache, libraries that set
 themselves up on a device: seconds that a study would charge to whichever training comes first in its process.
-`kge train` charges nobody, and begins at once.
+`kge train` charges nobody, and begins at once. In a process that is warm it takes milliseconds.
 """
 
 from contextlib import suppress

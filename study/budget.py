@@ -117,6 +117,11 @@ def most_epochs(card: SpaceCard) -> int:
     return max(int(each) for each in bounds if each is not None)
 
 
+def most_repeated(epochs: int, budget: Cost, unit: str) -> float:
+    """The most epochs of a replicate of a training of so many: one that the budget cut short ends where that did."""
+    return min(epochs, amount(budget, unit)) if unit == "epochs" else epochs
+
+
 @dataclass
 class _Account:
     """The trials of an arm, with sums over those that have ended."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from study.budget import UNIT_NAMES, amount, most_epochs
+from study.budget import UNIT_NAMES, amount, most_epochs, most_repeated
 from study.config import StudyConfig
 from study.pretraining import start_text, trials_paid
 from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
@@ -153,8 +153,7 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     alike = len(set(trials.values())) == 1
     begun = f"{arms} arms x {min(trials.values())} trials" if alike else f"{sum(trials.values())} trials"
     yield f"Trainings: {least}{begun}{less} + {arms} arms x {replicates} replicates = {least}{total}."
-    # A trial that the budget cut short is repeated as far as it came.
-    again = sum(min(each, limit) if unit == "epochs" else each for each in epochs.values()) * replicates
+    again = sum(most_repeated(each, config.budget, unit) for each in epochs.values()) * replicates
     if unit == "device_seconds":
         yield f"Device-seconds: {arms} arms x {limit:g} = {arms * limit:g}, and {again:g} epochs of replicates at most."
     else:

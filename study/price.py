@@ -28,7 +28,7 @@ from kge.files import write_atomically
 from kge.footprint import Sizes, predicted
 from kge.pace import Pace, paces
 from kge.sources import SOURCES
-from study.budget import amount, most_epochs
+from study.budget import amount, most_epochs, most_repeated
 from study.config import StudyConfig
 from study.environment import environment
 from study.errors import UserError
@@ -191,8 +191,7 @@ def hours(config: StudyConfig, space: Space, case: Case, prices: Mapping[str, Pr
         "epochs": limit * price.seconds,
         "device_seconds": limit,
     }[config.budget_unit]
-    repeated = min(epochs, limit) if config.budget_unit == "epochs" else epochs
-    again = config.replicates * repeated * price.seconds
+    again = config.replicates * most_repeated(epochs, config.budget, config.budget_unit) * price.seconds
     return ArmHours(arm=case.arm, seconds=price.seconds, search=searched / 3600, replicates=again / 3600)
 
 

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from kge.errors import DivergenceError
 from kge.fitting import Validation, fit, fit_by_epoch
+from kge.losses import LOSSES
+from kge.models import MODELS
 from kge.rehearsal import rehearse
 from tests.kge import graphs
 
@@ -47,6 +50,15 @@ print(sorted(after - before), compiled_now - compiled, compiled > 0)
 def test_the_first_epoch_imports_and_compiles_nothing(case: tuple[str, str, str]) -> None:
     found = subprocess.run([sys.executable, "-c", ASKED, *case], capture_output=True, text=True, check=False)
     assert found.stdout == "[] 0 True\n", found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_nothing_that_is_registered_fails_in_it(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kge.rehearsal.suppress", lambda _: nullcontext())
+    shape = {"model.dim": 20, "model.reciprocal": True} if model == "conve" else {}
+    for loss, each in LOSSES.items():
+        for type_ in each.training_types:
+            rehearse(graphs.config({"training.type": type_, **shape}, model=model, loss=loss), device="cpu")
 
 
 def test_a_rehearsal_changes_no_training() -> None:

@@ -360,7 +360,6 @@ def test_a_number_is_finite(
     assert capsys.readouterr() == ("", said)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 @pytest.mark.parametrize("command", [("plan", "demo", "--measure"), ("replay", "small", "complex.sce/0", "--device")])
 def test_a_kind_of_device_is_one_of_two(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured, command: tuple[str, ...]
@@ -369,6 +368,7 @@ def test_a_kind_of_device_is_one_of_two(
     assert capsys.readouterr() == ("", f"error: {command[-1]}: must be cpu or cuda, got 'gpu'\n")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_a_device_that_is_not_here_has_no_pace(
     nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

@@ -77,7 +77,8 @@ def test_every_pair_is_decided_on_with_the_numbers_of_the_comparison(page: Calla
     table = rows(tmp_path / "decisions.csv")
     assert [(row["first"], row["second"]) for row in table] == list(combinations([a.name for a in record.arms], 2))
     for row, pair in zip(table, expected, strict=True):
-        for name in ("difference", "low", "high", "se", "df", "p", "adjusted", "beats", "effect", "detectable"):
+        interval = ("difference", "low", "high", "se", "df")
+        for name in (*interval, "p", "adjusted", "beats", "beats_low", "effect", "detectable"):
             assert float(row[name]) == getattr(pair, name)
         shown = section.find("tr", data_first=pair.first, data_second=pair.second)[0].text.replace("−", "-")
         assert f"{pair.difference:+.4f}[{pair.low:+.4f}, {pair.high:+.4f}]" in shown
