@@ -26,7 +26,7 @@ from kge.command_options import (
 from kge.data_commands import data
 from kge.errors import ConfigError, KgeError, UserError, first_line
 from kge.files import held, remove_half_written, write_atomically
-from kge.model_commands import export_, import_, predict
+from kge.model_commands import export_, import_, join, predict
 
 if TYPE_CHECKING:
     from kge.config import TrainingConfig
@@ -41,7 +41,7 @@ def kge() -> None:
     """Knowledge graph embedding: train, rank and predict."""
 
 
-for _command in (data, predict, export_, import_):
+for _command in (data, predict, export_, import_, join):
     kge.add_command(_command)
 
 

@@ -161,7 +161,8 @@ def passport(dataset: Dataset) -> dict[str, object]:
 def _counts(dataset: Dataset) -> dict[str, int]:
     seen, counts = _seen(dataset), dict[str, int]()
     known = torch.unique(dataset.train[:, 1])
-    train, train_pairs = _keys(dataset, dataset.train), _pair_keys(dataset, dataset.train)
+    train = torch.unique(_keys(dataset, dataset.train))
+    train_pairs, facts = torch.unique(train // dataset.num_relations, return_counts=True)
     for split in SPLITS:
         triples: Tensor | None = getattr(dataset, split)
         if triples is None:
@@ -174,9 +175,19 @@ def _counts(dataset: Dataset) -> dict[str, int]:
             counts[f"{split}_with_unseen_entity"] = int(unseen.sum())
             counts[f"{split}_with_unseen_relation"] = int((~torch.isin(triples[:, 1], known)).sum())
             counts[f"{split}_also_in_train"] = int(torch.isin(keys, train).sum())
-            reversed_pairs = torch.isin(_pair_keys(dataset, triples.flip(1)), train_pairs)
-            counts[f"{split}_with_reversed_pair_in_train"] = int(reversed_pairs.sum())
+            turned = triples.flip(1)
+            symmetric = torch.isin(_keys(dataset, turned), train)
+            reversed_facts = _looked_up(_pair_keys(dataset, turned), train_pairs, facts)
+            counts[f"{split}_with_reversed_pair_in_train"] = int((reversed_facts > 0).sum())
+            counts[f"{split}_with_symmetric_triple_in_train"] = int(symmetric.sum())
+            counts[f"{split}_with_inverse_triple_in_train"] = int((reversed_facts > symmetric).sum())
     return counts
+
+
+def _looked_up(keys: Int[Tensor, " N"], known: Int[Tensor, " K"], values: Int[Tensor, " K"]) -> Int[Tensor, " N"]:
+    """The value of each key that is known (in ascending order), and 0 of others."""
+    places = torch.searchsorted(known, keys).clamp(max=len(known) - 1)
+    return torch.where(known[places] == keys, values[places], 0)
 
 
 def _warnings(counts: Mapping[str, int]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`kge predict`, `kge export` and `kge import`: what a trained model is used for."""
+"""`kge predict`, `kge export`, `kge import` and `kge join`: what a trained model is used for."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -126,3 +126,20 @@ def import_(folder: Path, checkpoint: Path) -> None:
 
     import_model(folder, writable_file(checkpoint, "CHECKPOINT"))
     click.echo(checkpoint)
+
+
+@click.command()
+@click.argument("checkpoints", type=_path, nargs=-1, required=True)
+@click.option("--out", type=_file, required=True, help="The checkpoint to write.")
+@of_dataset
+def join(checkpoints: tuple[Path, ...], out: Path, dataset: str | None) -> None:
+    """Make one larger model of several, whose scores are the means of theirs.
+
+    For models whose score is a sum of products: the tables are laid side by side.
+    """
+    from kge.joining import join_models
+
+    if len(checkpoints) == 1:
+        raise click.UsageError("give two checkpoints or more")
+    join_models(checkpoints, dataset_of(checkpoints[0], dataset), writable_file(out, "--out"))
+    click.echo(out)

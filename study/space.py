@@ -12,7 +12,7 @@ share a dimension and its bounds draw the same value from the same number.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -144,9 +144,24 @@ def compose_all(config: StudyConfig) -> dict[str, Space]:
     """The space of every arm by its name; arms of which one starts from the other have tables of the same shape."""
     spaces = {arm.name: compose(config, arm) for arm in config.arms}
     with study_file_errors():
+        _check_used(config, spaces.values())
         for space in spaces.values():
             _check_tables(space, spaces, partial(_start, config))
     return spaces
+
+
+def _check_used(config: StudyConfig, spaces: Iterable[Space]) -> None:
+    """A key of the study file that decides nothing in any arm says that something else was meant, as in `kge train`."""
+    used = {path for space in spaces for path in (*(each.path for each in space.tuned), *dict(space.fixed))}
+    for section, values in (("spaces", config.spaces), ("fixed", config.fixed)):
+        for path in values:
+            if path in used:
+                continue
+            must = "must be left out: all arms start from other tables"
+            if path in MATTERS:
+                switch, needed = MATTERS[path]
+                must = f"must be left out, or {switch} must be {' or '.join(map(str, needed))} in an arm"
+            raise ConfigError(f"{config.document.where((section, path))}: {must}: as it is it means nothing")
 
 
 def _start(config: StudyConfig, arm: Arm) -> str:

@@ -22,6 +22,7 @@ class ComplEx(AbstractTrilinear):
     """ComplEx; a relation has `dim` numbers."""
 
     is_complex = True
+    entity_parts = relation_parts = 2
 
     def __init__(self, spec: ModelSpec) -> None:
         require(spec.dim % 2 == 0, "model.dim", "even for complex (real and imaginary half)", spec.dim)

@@ -9,7 +9,7 @@ https://arxiv.org/abs/1707.01476
 The last of an entity's D numbers is its bias: a query ends in 1, so the score is an inner product like any
 other, and `dim` still counts all that an entity stores. In the image that place is zero.
 
-The head cannot be asked for except as the tail of an inverse relation, so `reciprocal` must be true.
+The head cannot be asked for except as the tail of a reciprocal relation, so `reciprocal` must be true.
 
 Batch normalisation stands where the paper has it: before the convolution, after it and after W. It is on
 because it makes training indifferent to the scale that the tables start from (built-in graph, dim 32, Adam, 20

@@ -23,6 +23,8 @@ from kge.models.multilinear import AbstractTrilinear
 class CP(AbstractTrilinear):
     """CP; a relation has `dim` / 2 numbers."""
 
+    entity_parts = 2
+
     def __init__(self, spec: ModelSpec) -> None:
         require(spec.dim % 2 == 0, "model.dim", "even for cp (half as head, half as tail)", spec.dim)
         super().__init__(spec)

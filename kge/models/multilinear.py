@@ -39,3 +39,5 @@ class AbstractTrilinear(AbstractMultilinear):
     """score = sum_i h_i r_i t_i, over the real or complex numbers that the columns hold."""
 
     is_complex: ClassVar[bool] = False  # both halves of a vector are the real and imaginary parts
+    entity_parts: ClassVar[int] = 1  # a vector is so many parts of one length, and i counts within a part
+    relation_parts: ClassVar[int] = 1

@@ -21,6 +21,8 @@ from kge.models.multilinear import AbstractTrilinear
 class SimplE(AbstractTrilinear):
     """SimplE; a relation has `dim` numbers."""
 
+    entity_parts = relation_parts = 2
+
     def __init__(self, spec: ModelSpec) -> None:
         require(spec.dim % 2 == 0, "model.dim", "even for simple (half as head, half as tail)", spec.dim)
         super().__init__(spec)

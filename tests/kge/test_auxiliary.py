@@ -1,4 +1,4 @@
-"""Relation prediction: the cross-entropy of all relations, in one direction or, with inverse relations, in both."""
+"""Relation prediction: the cross-entropy of all relations, in one direction or, with reciprocal relations, in both."""
 
 import math
 

@@ -185,12 +185,16 @@ def test_a_passport_counts_what_flatters_or_spoils_results() -> None:
         "valid_with_unseen_relation": 0,
         "valid_also_in_train": 0,
         "valid_with_reversed_pair_in_train": 1,
+        "valid_with_symmetric_triple_in_train": 1,
+        "valid_with_inverse_triple_in_train": 0,
         "test_triples": 2,
         "test_duplicates": 0,
         "test_with_unseen_entity": 1,
         "test_with_unseen_relation": 0,
         "test_also_in_train": 0,
         "test_with_reversed_pair_in_train": 1,
+        "test_with_symmetric_triple_in_train": 0,
+        "test_with_inverse_triple_in_train": 1,
         "warnings": [
             "1 of 4 train triples (25 %) repeat another one of that split",
             "1 of 1 valid triples (100 %) have their pair the other way round in train, so a rule may answer them",
@@ -208,6 +212,15 @@ def test_a_passport_counts_test_triples_that_training_sees() -> None:
     found = passport(from_names("x", {"train": [fact, last], "valid": [last], "test": [fact, other, fact]}))
     assert (found["valid_also_in_train"], found["test_also_in_train"], found["test_duplicates"]) == (1, 2, 1)
     assert "2 of 3 test triples (67 %) are in train as well, so their answers were seen" in found["warnings"]
+
+
+def test_a_passport_tells_symmetric_from_inverse_triples() -> None:
+    train = [("a", "r", "b"), ("a", "q", "b"), ("c", "r", "d"), ("c", "r", "d"), ("d", "q", "e")]
+    valid = [("b", "r", "a"), ("d", "r", "c"), ("d", "q", "c"), ("a", "r", "c")]  # both, symmetric, inverse, neither
+    found = passport(from_names("x", {"train": train, "valid": valid, "test": [("e", "r", "d")]}))
+    kinds = ("reversed_pair", "symmetric_triple", "inverse_triple")
+    assert [found[f"valid_with_{kind}_in_train"] for kind in kinds] == [3, 2, 2]
+    assert [found[f"test_with_{kind}_in_train"] for kind in kinds] == [1, 0, 1]
 
 
 def test_a_passport_counts_relations_that_training_never_meets() -> None:

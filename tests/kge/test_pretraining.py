@@ -30,7 +30,7 @@ def _started(source: Path, paths: dict[str, object] | None = None, **names: str)
 
 @pytest.mark.parametrize("file", [BEST, LAST])
 @pytest.mark.parametrize("reciprocal", [False, True])
-def test_both_tables_are_copied_with_the_inverse_relations(file: str, reciprocal: bool, tmp_path: Path) -> None:
+def test_both_tables_are_copied_with_the_reciprocal_relations(file: str, reciprocal: bool, tmp_path: Path) -> None:
     paths: dict[str, object] = {"model.reciprocal": reciprocal}
     _trained(tmp_path, paths, loss="sce_bc")
     content = checkpoint.load(tmp_path / file)

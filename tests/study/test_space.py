@@ -61,6 +61,24 @@ def test_what_cannot_matter_is_not_tuned() -> None:
         assert not any(each.path.startswith("negatives.") for each in spaces[name].tuned)
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            "schedule.name: none\n  schedule.patience: 3",
+            "schedule.patience: must be left out, or schedule.name must be plateau",
+        ),
+        (
+            "optimizer.name: adam\n  optimizer.momentum: 0.9",
+            "optimizer.momentum: must be left out, or optimizer.name must be sgd",
+        ),
+    ],
+)
+def test_what_decides_nothing_in_any_arm_is_refused(lines: str, said: str) -> None:
+    with pytest.raises(StudyFileError, match=rf"^small\.yaml:16: fixed\.{said} in an arm: as it is it means nothing$"):
+        compose_all(config(("model.dim: 32", f"model.dim: 32\n  {lines}")))
+
+
 def test_a_value_that_only_some_arms_have_is_held_where_it_is() -> None:
     spaces = compose_all(config(("model.dim: 32", "loss.margin: 2.5")))
     assert dict(spaces["complex.ns"].fixed)["loss.margin"] == 2.5
