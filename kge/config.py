@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
 from kge.errors import ConfigError
+from kge.names import spelled
 
 Value = int | float | str | bool | None
 _Record = TypeVar("_Record")
@@ -25,7 +26,7 @@ class Section:
 def require(condition: bool, path: str, must: str, came: object) -> None:
     """Raise ConfigError `path: must ..., got ...` unless the condition holds."""
     if not condition:
-        raise ConfigError(f"{path}: must be {must}, got {came!r}")
+        raise ConfigError(f"{path}: must be {must}, got {spelled(came)}")
 
 
 @dataclass(frozen=True, kw_only=True)

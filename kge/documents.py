@@ -32,7 +32,7 @@ from kge.errors import ConfigError, first_line
 from kge.losses import LOSSES
 from kge.models import MODELS
 from kge.models.base import ModelSpec
-from kge.names import unknown
+from kge.names import spelled, unknown
 from kge.options import defaults, options
 from kge.switches import MATTERS, OPTIONS_MATTER, REGULARIZER_WEIGHTS, TOGETHER
 
@@ -108,7 +108,7 @@ def read_text(text: str, path: str) -> Document:
     except (YAMLError, ValueError, KeyError, RecursionError) as error:  # ruamel lets Python's own through
         raise ConfigError(f"{path}: must be YAML: {first_line(error)}") from None
     if not isinstance(loaded, Mapping):
-        raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {_shown(_plain(loaded))}")
+        raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {spelled(_plain(loaded))}")
     return Document(path, typing.cast(dict[str, Any], _plain(loaded)), {(): 1} | dict(_lines(loaded, ())), text)
 
 
@@ -200,7 +200,7 @@ def set_path(mapping: dict[str, Any], path: str, value: object) -> None:
     for parent in parents:
         mapping = mapping.setdefault(parent, {})
         if not isinstance(mapping, dict):
-            raise ConfigError(f"{path}: {parent} must be a mapping, got {_shown(mapping)}")
+            raise ConfigError(f"{path}: {parent} must be a mapping, got {spelled(mapping)}")
     mapping[last] = value
 
 
@@ -251,7 +251,7 @@ def _fold(
     if not isinstance(given, Mapping) or given.get("name") is None:
         _refuse_unknown(mapping, where)
     if not isinstance(given, Mapping):
-        came = "nothing" if part not in mapping else _shown(given)
+        came = "nothing" if part not in mapping else spelled(given)
         raise ConfigError(f"{where((part,))}: must be a mapping with a name, got {came}")
     if given.get("name") is None:
         raise ConfigError(f"{where((part, 'name'))}: must be given (known: {', '.join(registry)})")
@@ -344,7 +344,7 @@ def _first_problem(type_: Any, data: object, error: ValidationError) -> tuple[Lo
     if here[0]["type"] == _UNKNOWN:
         return deepest, unknown("key", deepest[-1], _keys_at(type_, deepest[:-1]))
     musts = dict.fromkeys(_must(each) for each in here)
-    came = "nothing" if here[0]["type"] == "missing" else _shown(here[0]["input"])
+    came = "nothing" if here[0]["type"] == "missing" else spelled(here[0]["input"])
     return deepest, f"must be {' or '.join(musts)}, got {came}"
 
 
@@ -386,9 +386,3 @@ def _record_in(type_: Any) -> Any:
 def _field_types(record: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(record)
     return {each.name: hints[each.name] for each in dataclasses.fields(record) if each.init}
-
-
-def _shown(value: object) -> str:
-    """A value as the file would spell it, cut to a readable length."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."

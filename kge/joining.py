@@ -23,6 +23,7 @@ from kge.models import MODELS
 from kge.models.base import AbstractModel
 from kge.models.multilinear import AbstractTrilinear
 from kge.models.rescal import RESCAL
+from kge.names import spelled
 
 _ALIKE = ("name", "reciprocal", "options")
 
@@ -87,4 +88,6 @@ def _check_alike(paths: Sequence[Path], models: Sequence[Any]) -> None:
         for key in _ALIKE:
             must, came = getattr(first, key), getattr(model, key)
             if must != came:
-                raise CheckpointError(f"{path}: model.{key} must be {must!r} as in {paths[0]}, got {came!r}")
+                raise CheckpointError(
+                    f"{path}: model.{key} must be {spelled(must)} as in {paths[0]}, got {spelled(came)}"
+                )

@@ -1,9 +1,16 @@
-"""Names that are not known, beside those that are, and the nearest of them."""
+"""How an error spells a value, and names that are not known, beside those that are and the nearest of them."""
 
 import difflib
+import json
 from collections.abc import Iterable
 
 _SHOWN = 15  # known names in an error
+
+
+def spelled(value: object) -> str:
+    """A value as a file would spell it, cut to a readable length."""
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def unknown(what: str, name: object, known: Iterable[str], *, like: str | None = None) -> str:

@@ -24,7 +24,7 @@ from kge.documents import Location, key_path, parse_config, read, set_path, to_m
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
-from kge.names import unknown
+from kge.names import spelled, unknown
 from kge.options import defaults, options
 from kge.switches import MATTERS
 from study.config import StudyConfig, study_file_errors
@@ -319,21 +319,20 @@ def _numeric(path: str, kind: str, entry: Mapping[str, Any], origin: str) -> Dim
     bounds, log, step = entry[kind], entry.get("log", False), entry.get("step")
     pair = isinstance(bounds, list) and len(bounds) == 2
     if not pair or not all(_is_number(each, kind) for each in bounds):
-        raise ConfigError(
-            f"{origin}: must be [low, high] of {kind} numbers up to {_LARGEST[kind]:g} in size, got {bounds}"
-        )
+        numbers = _A_NUMBER[kind].split()[-1]
+        raise ConfigError(f"{origin}: must be [low, high] of {numbers}s up to {_LARGEST[kind]:g} in size, got {bounds}")
     low, high = bounds
     if not low < high:
         raise ConfigError(f"{origin}: must have low < high, got {bounds}")
     if not isinstance(log, bool):  # `yes` is a string in YAML 1.2
-        raise ConfigError(f"{origin}.log: must be true or false, got {log!r}")
+        raise ConfigError(f"{origin}.log: must be true or false, got {spelled(log)}")
     if log and (low <= 0 or step is not None):
         raise ConfigError(f"{origin}: must have low > 0 and no step when log is true, got {dict(entry)}")
     if step is not None:
         if not _is_of(step, kind):
-            raise ConfigError(f"{origin}.step: must be {_A_NUMBER[kind]}, got {step!r}")
+            raise ConfigError(f"{origin}.step: must be {_A_NUMBER[kind]}, got {spelled(step)}")
         if not _is_number(step, kind) or step <= 0:
-            raise ConfigError(f"{origin}: step must be a {kind} number > 0 and up to {_LARGEST[kind]:g}, got {step}")
+            raise ConfigError(f"{origin}: step must be {_A_NUMBER[kind]} > 0 and up to {_LARGEST[kind]:g}, got {step}")
         _check_grid(kind, bounds, step, origin)
     return Dimension(path=path, kind=kind, low=float(low), high=float(high), log=log, step=step and float(step))
 

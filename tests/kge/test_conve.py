@@ -123,7 +123,7 @@ def test_what_makes_no_image_is_refused(options: dict[str, object], sentence: st
 def test_it_is_reciprocal_unless_told_otherwise_and_then_refused() -> None:
     mapping = {"dataset": "toy", "model": {"name": "conve"}, "loss": {"name": "sce"}}
     assert parse_config(mapping).model.reciprocal
-    with pytest.raises(ConfigError, match=r"^model\.reciprocal: must be true: .*, got False$"):
+    with pytest.raises(ConfigError, match=r"^model\.reciprocal: must be true: .*, got false$"):
         parse_config({**mapping, "model": {"name": "conve", "reciprocal": False}})
     assert not ModelConfig(name="conve").reciprocal
 

@@ -58,7 +58,7 @@ def test_what_cannot_be_joined_is_refused(kge: Kge) -> None:
     other, reciprocal = _trained(kge, "other", "model.name=distmult"), _trained(kge, "both", "model.reciprocal=true")
     for paths, said in (
         ((first, other), f"{other}: model.name must be 'complex' as in {first}, got 'distmult'"),
-        ((first, reciprocal), f"{reciprocal}: model.reciprocal must be False as in {first}, got True"),
+        ((first, reciprocal), f"{reciprocal}: model.reciprocal must be false as in {first}, got true"),
         (
             (tucker, tucker),
             f"{tucker}: model.name must be one that can be joined ({', '.join(JOINABLE)}), got 'tucker'",

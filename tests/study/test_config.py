@@ -52,7 +52,7 @@ BAD = [
     ("trials: 4", "trials: 0", "budget", "budget.trials: must be > 0, got 0"),
     ("trials: 4", "trials: -3", "budget", "budget.trials: must be > 0, got -3"),
     ("trials: 4", "trials: 2.5", "budget", "budget.trials: must be an integer, got 2.5"),
-    ("{trials: 4}", "{}", "budget", "budget: must be one of trials, epochs, device_seconds, got None"),
+    ("{trials: 4}", "{}", "budget", "budget: must be one of trials, epochs, device_seconds, got null"),
     ("{trials: 4}", "{trials: 4, epochs: 9}", "budget", "budget: must be one of trials, epochs, device_seconds, got"),
     ("trials: 4", "epochs: 0", "budget", "budget.epochs: must be > 0, got 0"),
     ("trials: 4", "device_seconds: -0.5", "budget", "budget.device_seconds: must be > 0, got -0.5"),
@@ -87,7 +87,7 @@ BAD = [
             ("log: yes", "log: must be true or false, got 'yes'"),
             ("log: 1", "log: must be true or false, got 1"),
             ("step: '0.1'", "step: must be a number, got '0.1'"),
-            ("step: true", "step: must be a number, got True"),
+            ("step: true", "step: must be a number, got true"),
         )
     ),
     (

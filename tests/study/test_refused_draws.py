@@ -103,7 +103,7 @@ def test_the_integer_after_the_lowest_is_tried_beforehand() -> None:
         ),
         (
             "optimizer.max_norm: {float: [0.1, 0.2], step: .nan}",
-            r"spaces\.optimizer\.max_norm: step must be a float number > 0",
+            r"spaces\.optimizer\.max_norm: step must be a number > 0",
         ),
     ],
 )
