@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import published
 from kge.config import TrainingConfig
 from kge.documents import parse_config, read
 from kge.fitting import fit
 from tests.kge import graphs
 
-FOLDER = Path(__file__).parents[2] / "studies" / "published"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "studies" / "published"
+SETTINGS = ROOT.parent / "shared" / "spec" / "settings.json"
 GRAPH = graphs.random_graph()
 FILES = sorted(FOLDER.glob("*.yaml"))
 
@@ -35,3 +38,14 @@ def test_a_published_setting_trains_one_epoch(file: Path) -> None:
     [validation] = fit(short, GRAPH, directory=None)
     assert math.isfinite(validation.loss)
     assert 0 < validation.mrr <= 1
+
+
+@pytest.mark.skipif(not SETTINGS.is_file(), reason="the published settings are not beside this checkout")
+def test_the_files_are_what_the_published_settings_are_converted_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["published", str(SETTINGS), str(tmp_path)])
+    published.main()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        each.name: each.read_text() for each in FILES
+    }
