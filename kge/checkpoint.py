@@ -94,6 +94,12 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     return content
 
 
+def check_new(path: Path) -> None:
+    """CheckpointError where a checkpoint would be overwritten."""
+    if path.exists():
+        raise CheckpointError(f"{path}: must not exist yet, but it does")
+
+
 def weights(content: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the model, of `best.pt` or `last.pt`."""
     state: dict[str, Any] = content["model"] if "model" in content else content["training"]["model"]

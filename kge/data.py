@@ -169,7 +169,8 @@ def _counts(dataset: Dataset) -> dict[str, int]:
             continue
         keys = _keys(dataset, triples)
         counts[f"{split}_triples"] = len(triples)
-        counts[f"{split}_duplicates"] = len(triples) - len(torch.unique(keys))
+        distinct = train if split == "train" else torch.unique(keys)
+        counts[f"{split}_duplicates"] = len(triples) - len(distinct)
         if split != "train":
             unseen = ~(seen[triples[:, 0]] & seen[triples[:, 2]])
             counts[f"{split}_with_unseen_entity"] = int(unseen.sum())

@@ -68,8 +68,7 @@ def _description(content: Mapping[str, Any], dataset: Dataset, folder: Path) -> 
 
 def import_model(folder: Path, path: Path) -> None:
     """Write the model of a folder as a checkpoint, which must not exist yet; CheckpointError when it is not whole."""
-    if path.exists():
-        raise CheckpointError(f"{path}: must not exist yet, but it does")
+    checkpoint.check_new(path)
     description, state, config, _ = _read(folder)
     curve = [description["validation"]] if description["validation"] is not None else []
     checkpoint.save(path, {"fingerprint": description["fingerprint"], "curve": curve, "model": state}, config)

@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kge import checkpoint
+from kge.config import ModelConfig
 from kge.data import Dataset
 from kge.errors import CheckpointError
 from kge.models import MODELS
@@ -34,8 +34,7 @@ def join_models(paths: Sequence[Path], dataset: Dataset, out: Path) -> None:
     Its configuration is that of the first with the joined `model.dim`; those of all are kept beside it.
     CheckpointError where one is of another model, or of a kind that has no joined one, or of another graph.
     """
-    if out.exists():
-        raise CheckpointError(f"{out}: must not exist yet, but it does")
+    checkpoint.check_new(out)
     contents = []
     for path in paths:
         contents.append(checkpoint.load(path))
@@ -79,7 +78,7 @@ def _block_diagonal(entities: Sequence[Tensor], relations: Sequence[Tensor]) -> 
         yield torch.block_diag(*(row.view(dim, dim) for row, dim in zip(rows, dims, strict=True))).flatten()
 
 
-def _check_alike(paths: Sequence[Path], models: Sequence[Any]) -> None:
+def _check_alike(paths: Sequence[Path], models: Sequence[ModelConfig]) -> None:
     first = models[0]
     if not can_join(MODELS[first.name]):
         known = ", ".join(name for name, each in MODELS.items() if can_join(each))
