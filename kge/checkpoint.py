@@ -16,7 +16,7 @@ import torch
 
 from kge.config import TrainingConfig, restore
 from kge.data import Dataset
-from kge.errors import CheckpointError, first_line
+from kge.errors import CheckpointError, ConfigError, first_line
 from kge.files import replacing
 from kge.losses import LOSSES
 from kge.models import MODELS
@@ -76,13 +76,13 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: must be a checkpoint, but it does not exist")
     content = _read(path)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or "config" not in content:
+    if not isinstance(content, dict) or not _is_whole(content):
         raise CheckpointError(f"{path}: must be a checkpoint of kge in format {_FORMAT}, got something else")
     try:
         saved = config_of(content)
-    except TypeError as error:  # a key that no record has
+    except (TypeError, ValueError, AttributeError, ConfigError) as error:  # a key that no record has, as a rule
         raise CheckpointError(
-            f"{path}: must be of this version or an older one, got a configuration: {error}"
+            f"{path}: must be of this version or an older one, got a configuration: {first_line(error)}"
         ) from None
     if config is not None:
         epoch = content.get("training", {}).get("epoch", 0)
@@ -92,6 +92,14 @@ def load(path: Path, *, config: TrainingConfig | None = None) -> dict[str, Any]:
         if differences:
             raise CheckpointError(f"{path}: must be of the same configuration; {'; '.join(differences)}")
     return content
+
+
+def _is_whole(content: Mapping[str, Any]) -> bool:
+    """Whether the content of a file has what every checkpoint has."""
+    types = {"config": str, "fingerprint": str, "curve": list}
+    has_weights = isinstance(content.get("model"), dict) or isinstance(content.get("training"), dict)
+    has_all = has_weights and all(isinstance(content.get(key), type_) for key, type_ in types.items())
+    return has_all and content.get("format") == _FORMAT
 
 
 def check_new(path: Path) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import click
 from kge import console
 from kge.command_options import (
     FiniteRange,
+    PathTo,
     dataset_of,
     of_dataset,
     on_device,
@@ -24,7 +26,7 @@ from kge.command_options import (
     writable_folder,
 )
 from kge.data_commands import data
-from kge.errors import ConfigError, KgeError, UserError, first_line
+from kge.errors import CheckpointError, ConfigError, DataError, KgeError, UserError, first_line
 from kge.files import held, remove_half_written, write_atomically
 from kge.model_commands import export_, import_, join, predict
 
@@ -50,12 +52,12 @@ def main() -> None:
     console.run(kge, user=(UserError,), world=(KgeError, OSError))
 
 
-_a_file = click.Path(dir_okay=False, path_type=Path)
+_a_file = PathTo(folder=False)
 
 
 @kge.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@click.option("--directory", type=click.Path(path_type=Path), help="Where checkpoints go; default runs/CONFIG's name.")
+@click.argument("config", type=PathTo())
+@click.option("--directory", type=PathTo(), help="Where checkpoints go; default runs/CONFIG's name.")
 @click.option("--set", "assignments", multiple=True, metavar="PATH=VALUE", help="Change one value, e.g. model.dim=64.")
 @click.option("--memory", type=FiniteRange(0, min_open=True), help="GiB that it may hold (default: all there is).")
 @on_device
@@ -70,13 +72,13 @@ def train(
     """
     import torch
 
-    from kge.catalog import load
     from kge.fitting import BEST, LAST, read_curve
     from kge.precision import has_bfloat16
 
     directory = _unharmed(directory or Path("runs") / config.stem)
-    training_config = _read_config(config, assignments, is_new=not (directory / LAST).is_file())
-    dataset = load(training_config.dataset).sealed()
+    is_new = not (directory / LAST).is_file()
+    training_config, where = _read_config(config, assignments, is_new=is_new)
+    dataset = _begun_from(training_config, where, is_new=is_new)
     training_config = _fitted(training_config, dataset, memory, device)
     if training_config.training.precision == "bfloat16" and not has_bfloat16(device):
         click.echo("training.precision: bfloat16 is not multiplied by this processor, float32 instead", err=True)
@@ -113,6 +115,19 @@ def _unharmed(directory: Path) -> Path:
         must = "must hold a training to go on with, or none"
         raise click.UsageError(f"--directory: {must}, got {directory} with {BEST} and without {LAST}")
     return writable_folder(directory, "--directory")
+
+
+def _begun_from(config: "TrainingConfig", where: "Where", *, is_new: bool) -> "Dataset":
+    """The data set without its test split; it and a checkpoint to start from are refused by the key that names them."""
+    from kge import checkpoint
+    from kge.catalog import load
+
+    start = config.pretrain.checkpoint
+    if is_new and start is not None:
+        with _told_at(where, ("pretrain", "checkpoint")):
+            checkpoint.load(Path(start))
+    with _told_at(where, ("dataset",)):
+        return load(config.dataset).sealed()
 
 
 def _fitted(config: "TrainingConfig", dataset: "Dataset", memory: float | None, device: str) -> "TrainingConfig":
@@ -153,8 +168,11 @@ def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, devic
         _say_rows("out of memory", config)
 
 
-def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "TrainingConfig":
-    """The file with its changes; what a training has begun with it may keep, idle keys included."""
+def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "tuple[TrainingConfig, Where]":
+    """The file with its changes, and where each key was said.
+
+    What a training has begun with it may keep, idle keys included.
+    """
     from kge.documents import parse_config, read, read_text, refuse_idle, set_path
 
     document = read(path)
@@ -163,9 +181,11 @@ def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "Tr
         dotted, equals, text = assignment.partition("=")
         if not equals or not dotted:
             raise click.UsageError(f"--set: must be PATH=VALUE, got {assignment!r}")
-        value = read_text(f"value: {text}", f"--set {dotted}").data["value"]
+        given = read_text(f"value: {text}", f"--set {dotted}").data
+        if len(given) > 1:
+            raise click.UsageError(f"--set: must be PATH=VALUE, one at a time, got {assignment!r}")
         try:
-            set_path(document.data, dotted, value)
+            set_path(document.data, dotted, given["value"])
         except ConfigError as error:
             raise ConfigError(f"--set {error}") from None
         changed.append(tuple(dotted.split(".")))
@@ -173,7 +193,16 @@ def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "Tr
     config = parse_config(document.data, where)
     if is_new:
         refuse_idle(document.data, config, where)
-    return config
+    return config, where
+
+
+@contextmanager
+def _told_at(where: "Where", loc: "Location") -> "Iterator[None]":
+    """Put the place of a key before what is wrong with the file or folder that it names."""
+    try:
+        yield
+    except (CheckpointError, DataError) as error:
+        raise type(error)(f"{where(loc)}: {error}") from None
 
 
 def _where(document: "Document", changed: Sequence["Location"]) -> "Where":
@@ -208,7 +237,7 @@ def _write_curve(path: Path, curve: Sequence["Validation"]) -> None:
 
 
 @kge.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=PathTo())
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default="valid", show_default=True)
 @click.option("--filter-with-test", is_flag=True, help="Beside: filtered by test too, as older papers do.")
 @click.option("--slices", is_flag=True, help="By side, relation, category and entity frequency too.")

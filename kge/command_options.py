@@ -1,6 +1,7 @@
 """What options of several commands share: device, threads, data set; that numbers are finite and places writable."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kge.files import is_writable
 if TYPE_CHECKING:
     from kge.data import Dataset
 
+THREADS = click.IntRange(1, 1024)  # torch takes any number, and starts so many
 _DEVICE = re.compile(r"(cpu|cuda)(:\d+)?")
 
 
@@ -26,6 +28,18 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class PathTo(click.Path):
+    """A path as pathlib has it; an empty one, which an unset variable of a shell leaves, would be the folder here."""
+
+    def __init__(self, *, file: bool = True, folder: bool = True) -> None:
+        super().__init__(file_okay=file, dir_okay=folder, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("must be a path, got ''", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def writable_folder(folder: Path, option: str) -> Path:
     """The folder, of which nothing is made yet: an hour of work should not end by finding no place."""
     if not is_writable(folder):
@@ -35,7 +49,7 @@ def writable_folder(folder: Path, option: str) -> Path:
 
 def writable_file(path: Path, option: str) -> Path:
     """The same of a file, whose folder need not be there yet."""
-    if not is_writable(path.parent):
+    if not path.name or not is_writable(path.parent):
         raise click.UsageError(f"{option}: must be a file in a folder that can be written, got {path}")
     return path
 
@@ -71,9 +85,7 @@ def kind_of_device(_: click.Context, option: click.Parameter, name: str | None) 
 
 
 on_device = click.option("--device", callback=_device, help="cpu or cuda[:N]; the GPU when there is one.")
-with_threads = click.option(
-    "--threads", type=click.IntRange(1), callback=_threads, expose_value=False, help="CPU threads."
-)
+with_threads = click.option("--threads", type=THREADS, callback=_threads, expose_value=False, help="CPU threads.")
 of_dataset = click.option("--dataset", help="Folder or name, when it is not where the training found it.")
 
 

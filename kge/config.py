@@ -14,6 +14,7 @@ from kge.names import spelled
 
 Value = int | float | str | bool | None
 _Record = TypeVar("_Record")
+_LARGE = 1e38  # a number of float32, and so is the width of a range between two of these
 TrainingType = Literal["negative_sampling", "one_vs_all", "k_vs_all"]
 
 
@@ -39,7 +40,10 @@ class InitConfig(Section):
     high: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.std > 0, "model.init.std", "> 0", self.std)
+        require(0 < self.std < _LARGE, "model.init.std", f"in (0, {_LARGE:g})", self.std)
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            require(-_LARGE < value < _LARGE, f"model.init.{name}", f"in (-{_LARGE:g}, {_LARGE:g})", value)
         require(self.low < self.high, "model.init.low", f"< model.init.high ({self.high})", self.low)
 
 
@@ -253,6 +257,9 @@ class EarlyStoppingConfig(Section):
 
     def __post_init__(self) -> None:
         require(self.patience is None or self.patience >= 1, "early_stopping.patience", ">= 1 or null", self.patience)
+        epoch = self.floor_epoch
+        require(epoch is None or epoch >= 1, "early_stopping.floor_epoch", ">= 1 or null", epoch)
+        require(0 <= self.floor_mrr <= 1, "early_stopping.floor_mrr", "in [0, 1]", self.floor_mrr)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from kge.command_options import PathTo
+
 
 @click.group()
 def data() -> None:
@@ -57,7 +59,7 @@ def passport_(name_or_folder: str) -> None:
 
 
 @data.command("columns")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=PathTo(file=False))
 @click.argument("order", nargs=-1, metavar="[head relation tail]")
 def columns_(folder: Path, order: tuple[str, ...]) -> None:
     """State the order of the columns in a folder's files, or show it.

@@ -97,6 +97,7 @@ def read_text(text: str, path: str) -> Document:
     """As `read`, for text that came from elsewhere; `path` only names it in errors."""
     try:
         loaded = YAML(typ="rt").load(text)
+        plain, lines = _plain(loaded), {(): 1} | dict(_lines(loaded, ()))
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1
         problem = str(error.problem).split(" with value")[0].removeprefix("found ")
@@ -107,9 +108,9 @@ def read_text(text: str, path: str) -> Document:
         raise ConfigError(f"{path}:{mark.line + 1 if mark else 1}: must be YAML: {problem}") from None
     except (YAMLError, ValueError, KeyError, RecursionError) as error:  # ruamel lets Python's own through
         raise ConfigError(f"{path}: must be YAML: {first_line(error)}") from None
-    if not isinstance(loaded, Mapping):
-        raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {spelled(_plain(loaded))}")
-    return Document(path, typing.cast(dict[str, Any], _plain(loaded)), {(): 1} | dict(_lines(loaded, ())), text)
+    if not isinstance(plain, dict):
+        raise ConfigError(f"{path}:1: must be a mapping of keys to values, got {spelled(plain)}")
+    return Document(path, plain, lines, text)
 
 
 def _plain(node: object) -> object:

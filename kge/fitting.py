@@ -150,7 +150,10 @@ def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[Ab
         model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
     except (KeyError, TypeError, ValueError) as error:  # a model, or an option of one, that is not known here
         raise CheckpointError(f"{path}: must be of this version or an older one, got {first_line(error)}") from None
-    model.load_state_dict(checkpoint.weights(content))
+    try:
+        model.load_state_dict(checkpoint.weights(content))
+    except RuntimeError as error:  # tables that are missing, or of another size
+        raise CheckpointError(f"{path}: must hold the tables of its configuration, got {first_line(error)}") from None
     return model.to(device).eval(), config
 
 

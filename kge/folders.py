@@ -34,13 +34,14 @@ def read_folder(folder: Path) -> Dataset:
 def write_folder(dataset: Dataset, folder: Path) -> None:
     """Write a graph so that `read_folder` reads it again; the folder must not exist yet."""
     names, relations = dataset.entities, dataset.relations
+    end = "\r\n" if any(name.endswith("\r") for name in names) else "\n"  # of a line's end, one of these is its name's
     folder.mkdir()
     columns.declare(folder, columns.STANDARD)
     for split in SPLITS:
         with gzip.open(folder / f"{split}.tsv.gz", "wt", compresslevel=_LEVEL, encoding="utf-8", newline="") as file:
             for part in dataset.split(split).split(_WRITTEN):
                 rows = ((names[h], relations[r], names[t]) for h, r, t in part.tolist())
-                file.write("".join("\t".join(row) + "\n" for row in rows))
+                file.write("".join("\t".join(row) + end for row in rows))
 
 
 def _check_order(dataset: Dataset, folder: Path) -> None:
@@ -96,5 +97,7 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except FileNotFoundError:
         raise DataError(f"{path}: must be a text file, but it does not exist") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: must be a text file, got a folder") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: must be a whole gzip file, got {error}") from None

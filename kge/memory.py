@@ -1,6 +1,6 @@
 """What a training can do that does not fit into memory: the same with fewer rows at a time.
 
-    sub_batch_size -> 1/2 of it (at first of the batch)      block_size -> 1/2 of it      until both are 1
+    sub_batch_size -> 1/2 of it (at first of a batch's rows)      block_size -> 1/2 of it      until both are 1
 
 Sub-batches change neither values nor random draws (kge.batches.base), blocks of queries no rank, so a
 training may go on so from its last checkpoint.
@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 
 from kge import kernels
+from kge.building import training_type
 from kge.config import TrainingConfig
 from kge.errors import first_line
 
@@ -42,7 +43,9 @@ def broken_context(device: str) -> str | None:
 def halved(config: TrainingConfig) -> TrainingConfig | None:
     """The same training with half the rows in memory at a time; None when it is one already."""
     batch, validation = config.training, config.validation
-    rows = min(batch.sub_batch_size or batch.batch_size, batch.batch_size)
+    both = training_type(config) == "one_vs_all"  # sides of a triple are scored at once
+    whole = batch.batch_size * (2 if both else 1)
+    rows = min(batch.sub_batch_size or whole, whole)
     if rows == 1 and validation.block_size == 1:
         return None
     return replace(

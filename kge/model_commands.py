@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kge.command_options import (
+    PathTo,
     dataset_of,
     name_of_dataset,
     of_dataset,
@@ -20,8 +21,8 @@ from kge.files import replacing
 if TYPE_CHECKING:
     from kge.predict import Predictor
 
-_path = click.Path(path_type=Path)
-_file = click.Path(dir_okay=False, path_type=Path)
+_path = PathTo()
+_file = PathTo(folder=False)
 
 
 @click.command()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kge import console
-from kge.command_options import FiniteRange, kind_of_device, writable_file, writable_folder
+from kge.command_options import THREADS, FiniteRange, PathTo, kind_of_device, writable_file, writable_folder
 from kge.errors import KgeError
 from kge.errors import UserError as KgeUserError
 from study.cluster_commands import (
@@ -76,10 +76,10 @@ def main() -> None:
 @click.option(
     "--prices",
     "price_file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathTo(folder=False),
     help="File of measured prices (default: prices.json in the study's folder).",
 )
-@click.option("--threads", type=click.IntRange(1), help="With --measure cpu: of each training (default: the study's).")
+@click.option("--threads", type=THREADS, help="With --measure cpu: of each training (default: the study's).")
 @click.option("--seconds", type=FiniteRange(0), show_default=str(_SECONDS), help="With --measure: of each timing.")
 def plan(file: str, measure: str | None, price_file: Path | None, threads: int | None, seconds: float | None) -> None:
     """Show the arms, spaces, budget and trainings of a study, and what they cost; starts nothing.
@@ -146,7 +146,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _place = _options(
     click.option(
         "--home",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=PathTo(file=False),
         help="Folder that holds the folders of studies (KGE_STUDY_HOME; default: runs).",
     ),
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
@@ -306,10 +306,10 @@ def status(name: str, home: Path | None, database: str | None, address: str | No
 @_place
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathTo(file=False),
     help="Folder (default: HOME/NAME/report; of a table: its name with -report, here).",
 )
-@click.option("--from-csv", "table", type=click.Path(path_type=Path), help="A table of another tool's trials.")
+@click.option("--from-csv", "table", type=PathTo(), help="A table of another tool's trials.")
 @click.option(
     "--unit",
     type=click.Choice(["trials", "epochs", "device_seconds"]),

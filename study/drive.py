@@ -32,7 +32,7 @@ from study.opening import TestJob, open_test, progress, record_test, untested
 from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
-from study.revision import Revision, revised
+from study.revision import Revision, revised, written
 from study.runner import Cluster
 from study.search import SearchWork
 from study.selection import current, freeze
@@ -90,14 +90,17 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
             site.folder.mkdir(parents=True, exist_ok=True)
         elif not site.folder.is_dir():
             raise UserError(f"--home: must be the folder that holds {site.name!r} and its checkpoints, got {site.home}")
-        revised(store, site.name, revision, say=audience.say, write=False)  # what it refuses leaves the study untouched
+        revised(store, site.name, revision)  # what it refuses leaves no trace
         with stopping(stop), driving(site, store, stop, say=audience.say) as hold:
             same_dataset(launched.dataset, launched.passport)
-            registration = revised(store, site.name, revision, say=audience.say)
-            resources = _config(registration).resources
+            plan = revised(store, site.name, revision)
+            resources = _config(plan.study).resources
             if remote is not None:
                 remote.check(new=False)
             with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
+                if plan.amendment is not None:
+                    cluster.connect()  # the last thing that can refuse an amendment before it is written
+                registration = written(store, plan, say=audience.say)
                 drive = Drive(site, store, registration, cluster, stop, audience, hold)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 

@@ -261,9 +261,17 @@ def _scalar(cell: str) -> Value:
 def _json(cell: str) -> object:
     """As `json.loads`, without its NaN and infinities; what it cannot nest so deeply is none either."""
     try:
-        return json.loads(cell, parse_constant=_count)
+        return json.loads(cell, parse_constant=_count, object_pairs_hook=_each_once)
     except RecursionError:
         raise ValueError(cell) from None
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; ValueError where it says a name twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(pairs)
+    return found
 
 
 def _listed(columns: Iterable[str]) -> str:

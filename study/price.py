@@ -261,6 +261,8 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: must be a file of prices (study plan --measure writes one), there is none") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: must be a file of prices, got a folder") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: must be JSON, got {error.msg} in column {error.colno}") from None
     except UnicodeDecodeError:

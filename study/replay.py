@@ -21,6 +21,7 @@ import torch
 
 from kge.data import Dataset
 from kge.documents import parse_config
+from kge.errors import ConfigError
 from kge.names import unknown
 from study.config import parse_study
 from study.environment import environment
@@ -35,7 +36,7 @@ from study.report import hardware
 from study.site import Site
 from study.space import Space
 from study.store import Store
-from study.trial import fetch_start, run_attempt, same_dataset
+from study.trial import fetch_start, run_attempt, same_dataset, same_starts
 
 _KINDS = {TRIALS: "trial", REPLICATES: "replicate"}
 _OWN_FAULT = (FailureClass.DIVERGENCE, FailureClass.BUG)
@@ -76,6 +77,7 @@ def again(
         record = study_record(site.database, site.name)
         recorded = recorded_replicate(record, store, named) if is_replicate else recorded_trial(record, named)
         spec = _spec_at(record, store, recorded.started)
+    same_starts([arm for arm in record.arms if arm.name == recorded.arm])
     remote = remote_of(record.environment)
     if remote is None:
         _check_start(recorded, site.folder)
@@ -110,11 +112,15 @@ def recorded_trial(record: StudyRecord, named: str) -> Recorded:
     if not trial.curve and failure is None:
         raise UserError(f"trial: must have been validated, {named} was not ({trial.reason})")
     space = Space.of(arm, next(card for card in record.spaces if card.arm == arm.name))
+    try:
+        config = space.trial_config(dict(trial.params), trial.seed, epochs=trial.epochs, source=trial.source)
+    except ConfigError as error:
+        raise UserError(f"trial: must be one that can train, {named} is refused as it was drawn: {error}") from None
     return Recorded(
         name=f"trial {named}",
         arm=arm.name,
         number=number,
-        config=space.trial_config(dict(trial.params), trial.seed, epochs=trial.epochs, source=trial.source),
+        config=config,
         curve=trial.curve,
         started=trial.started,
         failure=failure,
@@ -182,7 +188,7 @@ def train_again(
             folder=str(folder),
             directory=scratch,
         )
-        with closing(run_attempt(assignment, device=device, dataset=lambda _: dataset)) as events:
+        with closing(run_attempt(assignment, device=device, dataset=lambda _: dataset, share=1.0)) as events:
             for event in events:
                 yield event
                 if isinstance(event, Measurement) and event.epoch >= last and recorded.failure is None:

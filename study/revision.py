@@ -29,53 +29,57 @@ class Revision:
     reopen: bool = False  # the test split may be opened again
 
 
-def revised(
-    store: Store, name: str, revision: Revision, *, say: Callable[[str], None], write: bool = True
-) -> Registration:
-    """The study as it goes on; UserError when its file has changed and nothing was said about it.
+@dataclass(frozen=True, kw_only=True)
+class Revised:
+    """A study as it is to go on, and the amendment that makes it so; None where it goes on as it is."""
 
-    Without `write` an amendment is only looked at.
-    """
+    study: Registration
+    amendment: Amendment | None = None
+    file: str | None = None  # that the amendment came from
+
+
+def revised(store: Store, name: str, revision: Revision) -> Revised:
+    """The study as it is to go on, nothing written; UserError when its file has changed and nothing was said of it."""
     study, known = store.registration(name), store.study_file(name)
     path = revision.file or (Path(known) if known else None)
     if path is None or not path.is_file():
         if revision.amend:
             raise UserError(f"study {name!r}: {path or 'its file'} must exist to amend it: `study resume FILE --amend`")
-        return study
+        return Revised(study=study)
     if path.read_bytes() == study.spec.encode() and not revision.reopen:
-        return study
+        return Revised(study=study)
     before, after = parse_study(study.spec, f"study {name}", dataset=study.dataset), load_study(path)
     if revision.amend:
-        return _amended(store, study, before, after, reopen=revision.reopen, say=say, write=write)
+        return _amended(store, study, before, after, reopen=revision.reopen)
     if not amendment.is_same(before, after):
         raise UserError(
             f"study {name!r}: {path} must say what it said when the study began, unless --amend is given,"
             f" got:\n{amendment.difference(before, after)}"
         )
-    return study
+    return Revised(study=study)
 
 
-def _amended(
-    store: Store,
-    study: Registration,
-    before: StudyConfig,
-    after: StudyConfig,
-    *,
-    reopen: bool,
-    say: Callable[[str], None],
-    write: bool,
-) -> Registration:
-    """The study with every change, written down; as it was where nothing is changed."""
-    spaces, earlier = compose_all(after), store.amendments(study.name)
+def written(store: Store, plan: Revised, *, say: Callable[[str], None]) -> Registration:
+    """The study as it goes on from now, its amendment written down and told."""
+    note = plan.amendment
+    if note is not None:
+        store.amend_study(plan.study, note, file=plan.file)
+        say(f"amendment {note.number}: {'; '.join(note.changes)}{'; test may be opened again' if note.reopens else ''}")
+    return plan.study
+
+
+def _amended(store: Store, study: Registration, before: StudyConfig, after: StudyConfig, *, reopen: bool) -> Revised:
+    """The study with every change; as it was where nothing is changed."""
+    spaces, earlier, openings = compose_all(after), store.amendments(study.name), store.openings(study.name)
     changes = amendment.changes(before, after, cards=study.spaces, spaces=spaces)
-    opened = sealed(store.openings(study.name), earlier)
+    opened = sorted({opening.arm for opening in openings})  # once is enough: a permission that was not used is no other
     if opened and not reopen and amendment.needs_reopening(before, after):
         raise UserError(
             f"study {study.name!r}: budget, replicates and failures must stay as they are, the test split was opened"
-            f" ({', '.join(sorted(opened))}); --reopen lets it be opened again, and the report will say so"
+            f" ({', '.join(opened)}); --reopen lets it be opened again, and the report will say so"
         )
-    if not write or (not changes and not reopen):
-        return study
+    if not changes and not (reopen and sealed(openings, earlier)):
+        return Revised(study=study)
     note = Amendment(
         number=len(earlier) + 1,
         spec=after.text,
@@ -95,6 +99,4 @@ def _amended(
         replicates=after.replicates,
         identical_errors=after.identical_errors,
     )
-    store.amend_study(amended, note, file=str(Path(after.document.path).resolve()))
-    say(f"amendment {note.number}: {'; '.join(note.changes)}{'; test may be opened again' if reopen else ''}")
-    return amended
+    return Revised(study=amended, amendment=note, file=str(Path(after.document.path).resolve()))

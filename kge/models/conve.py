@@ -62,7 +62,8 @@ class ConvE(AbstractBilinear):
         require(rows >= 1 and spec.dim % rows == 0, "model.height", f"a divisor of model.dim ({spec.dim})", height)
         require(spec.dim >= 2, "model.dim", ">= 2 for conve (a bias and at least one more)", spec.dim)
         require(filters >= 1, "model.filters", ">= 1", filters)
-        require(padding >= 0, "model.padding", ">= 0", padding)
+        widest = max(2 * rows, spec.dim // rows)
+        require(0 <= padding <= widest, "model.padding", f"in 0..{widest} (a side of the image)", padding)
         maps = (2 * rows + 2 * padding - kernel + 1, spec.dim // rows + 2 * padding - kernel + 1)
         padded = f"in 1..{min(maps) + kernel - 1} (the padded image is {maps[0] + kernel - 1} x {maps[1] + kernel - 1})"
         require(1 <= kernel and min(maps) >= 1, "model.kernel", padded, kernel)

@@ -86,6 +86,20 @@ def test_a_file_of_another_program_is_refused(foreign: object, tmp_path: Path) -
     assert "in format 1, got something else" in _refused(tmp_path / "x.pt", (tmp_path / "x.pt").read_bytes())
 
 
+@pytest.mark.parametrize("gone", ["curve", "fingerprint", "model"])
+def test_a_file_without_what_every_checkpoint_has_is_refused(gone: str, tmp_path: Path) -> None:
+    content = {key: value for key, value in CONTENT.items() if key != gone}
+    checkpoint.save(tmp_path / "x.pt", content, graphs.config())
+    assert "in format 1, got something else" in _refused(tmp_path / "x.pt", (tmp_path / "x.pt").read_bytes())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": {"name": "complex", "dim": -8}}', '{"modl": {}}'])
+def test_a_configuration_of_another_kind_is_refused_with_the_file(text: str, tmp_path: Path) -> None:
+    torch.save({"format": 1, "config": text, **CONTENT}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt: must be of this version or an older one, got a configuration: "):
+        checkpoint.load(tmp_path / "x.pt")
+
+
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 1, "config": "{}", "evil": itertools.count}, tmp_path / "x.pt")
     _refused(tmp_path / "x.pt", (tmp_path / "x.pt").read_bytes())

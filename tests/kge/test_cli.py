@@ -149,8 +149,29 @@ REFUSED = [
         ["train", "small.yaml", "--set", "training.type=negative_sampling"],
         r".*training\.type: must be one_vs_all or k_vs_all for loss sce.*",
     ),
-    (["train", "small.yaml", "--set", "dataset=fb15k237"], r"unknown dataset 'fb15k237': .*did you mean 'fb15k-237'\?"),
+    (
+        ["train", "small.yaml", "--set", "dataset=fb15k237"],
+        r"--set dataset: unknown dataset 'fb15k237': .*did you mean 'fb15k-237'\?",
+    ),
+    (
+        ["train", "small.yaml", "--set", "pretrain.checkpoint=gone.pt"],
+        r"--set pretrain\.checkpoint: gone\.pt: must be a checkpoint, but it does not exist",
+    ),
     (["train", "small.yaml", "--set", "lr"], r"--set: must be PATH=VALUE, got 'lr'"),
+    (
+        ["train", "small.yaml", "--set", "model.dim=4\nseed: 9"],
+        r"--set: must be PATH=VALUE, one at a time, got 'model\.dim=4\\nseed: 9'",
+    ),
+    *(
+        ([*arguments, ""], rf"Invalid value for '{option}': must be a path, got ''")
+        for arguments, option in (
+            (["train"], "CONFIG"),
+            (["train", "small.yaml", "--directory"], "--directory"),
+            (["evaluate", "gone.pt", "--ranks"], "--ranks"),
+            (["predict", "gone.pt", "--head", "a", "--relation", "likes", "--out"], "--out"),
+            (["data", "columns"], "FOLDER"),
+        )
+    ),
     (["train", "small.yaml", "--set", "model.dim=["], r"--set model\.dim:1: must be YAML: .*"),
     (["train", "small.yaml", "--set", "model.dim=abc"], r"--set model\.dim: must be an integer, got 'abc'"),
     (
@@ -175,7 +196,15 @@ REFUSED = [
         ["train", "small.yaml", "--device", "cuda:99"],
         r"--device: must be a device of this machine, got 'cuda:99' \(.*\)",
     ),
-    (["train", "small.yaml", "--threads", "0"], r".*'--threads'.*"),
+    *((["train", "small.yaml", "--threads", count], r".*'--threads'.*1<=x<=1024.*") for count in ("0", "99999999999")),
+    (
+        ["train", "small.yaml", "--set", "early_stopping={floor_epoch: -5, floor_mrr: 0.1}"],
+        r"--set early_stopping\.floor_epoch: must be >= 1 or null, got -5",
+    ),
+    (
+        ["train", "small.yaml", "--set", "early_stopping={floor_epoch: 5, floor_mrr: 10}"],
+        r"--set early_stopping\.floor_mrr: must be in \[0, 1\], got 10(\.0)?",
+    ),
     (["train"], r"Missing argument 'CONFIG'\."),
     (["evaluate", "gone.pt"], r"gone\.pt: must be a checkpoint, but it does not exist"),
     (["evaluate", "small.yaml"], r"small\.yaml: must be a checkpoint of kge, got .*"),
@@ -270,7 +299,8 @@ def test_a_file_is_named_with_its_line(kge: Kge, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(CONFIG.format(dataset="graph"))
     (tmp_path / "graph" / "train.tsv").write_text("a\tlikes\n")
     ran = kge("train", "small.yaml")
-    assert (ran.code, "graph/train.tsv:1: must be head<TAB>relation<TAB>tail" in ran.err) == (2, True)
+    assert ran.code == 2
+    assert re.match(r"error: small\.yaml:2: dataset: .*graph/train\.tsv:1: must be head<TAB>relation<TAB>tail", ran.err)
     assert not (tmp_path / "runs").exists()
 
 
@@ -397,4 +427,4 @@ def test_what_means_nothing_may_stand_where_it_is_the_default_and_weights_may_be
 
 @pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*/*.yaml")), ids=lambda file: file.stem)
 def test_every_training_that_ships_means_all_that_it_says(file: Path) -> None:
-    assert _read_config(file, (), is_new=True).model.dim > 0
+    assert _read_config(file, (), is_new=True)

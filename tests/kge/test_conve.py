@@ -110,7 +110,7 @@ def test_an_image_is_as_square_as_dim_allows(dim: int, image: tuple[int, int]) -
         ({"filters": 0}, r"^model\.filters: must be >= 1, got 0$"),
         ({"kernel": 4, "padding": 0}, r"^model\.kernel: must be in 1\.\.3 \(the padded image is 4 x 3\), got 4$"),
         ({"kernel": 0}, r"^model\.kernel: must be in 1\.\.5 \(the padded image is 6 x 5\), got 0$"),
-        ({"padding": -1}, r"^model\.padding: must be >= 0, got -1$"),
+        ({"padding": -1}, r"^model\.padding: must be in 0\.\.4 \(a side of the image\), got -1$"),
         ({"feature_dropout": 1.0}, r"^model\.feature_dropout: must be in \[0, 1\), got 1\.0$"),
         ({"hidden_dropout": -0.1}, r"^model\.hidden_dropout: must be in \[0, 1\), got -0\.1$"),
     ],

@@ -9,7 +9,7 @@ import torch
 
 from kge.data import SPLITS, Dataset, Side, from_names, passport
 from kge.errors import DataError
-from kge.folders import read_folder
+from kge.folders import read_folder, write_folder
 from tests.kge import graphs
 
 NAMES = {
@@ -274,3 +274,11 @@ def test_the_published_graphs_have_their_published_counts(name: str, published: 
 
 def test_a_written_folder_is_read_back(tmp_path: Path) -> None:
     assert _same(read_folder(graphs.write_folder(tmp_path / "x", NAMES)), from_names("x", NAMES))
+
+
+@pytest.mark.parametrize("last", ["a", "a\r"])
+def test_a_graph_that_is_written_is_the_same_with_whatever_its_names_end(last: str, tmp_path: Path) -> None:
+    names = {split: [(head, relation, last) for head, relation, _ in triples] for split, triples in NAMES.items()}
+    graph = from_names("x", names)
+    write_folder(graph, tmp_path / "x")
+    assert read_folder(tmp_path / "x").fingerprint == graph.fingerprint

@@ -66,6 +66,7 @@ def test_what_has_an_anchor_is_what_it_is_without() -> None:
         ("a: *nobody\n", "f.yaml:1: must be YAML: "),
         ("a: !!bool x\n", "f.yaml: must be YAML: "),
         ("a: " + 3_000 * "[", "f.yaml: must be YAML: maximum recursion depth exceeded"),
+        ("&a\nb: *a\n", "f.yaml: must be YAML: maximum recursion depth exceeded"),
     ],
 )
 def test_what_is_not_a_mapping_of_keys_names_its_line(text: str, message: str) -> None:
@@ -101,6 +102,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"model": "complex"}, "model: must be a mapping with a name, got 'complex'"),
         ({"model": {"dim": 5}}, "model.name: must be given (known: rescal"),
         ({"model__init__low": 2}, "model.init.low: must be < model.init.high"),
+        ({"model__init__low": -1e308}, "model.init.low: must be in (-1e+38, 1e+38), got -1e+308"),
+        ({"model": {"name": "conve", "dim": 8, "padding": 9}}, "model.padding: must be in 0..4 (a side of the image)"),
         ({"loss": {"name": "sces"}}, "loss.name: unknown loss 'sces' (known: ns"),
         ({"loss": {"name": "sce_ls", "smoothing": 1.5}}, "loss.smoothing: must be in [0, 1), got 1.5"),
         ({"loss": {"name": "ns", "margin": None}}, "loss.margin: must be a number, got null"),

@@ -38,7 +38,14 @@ def test_halving_goes_down_to_one_row() -> None:
     while config is not None:
         sizes.append((config.training.sub_batch_size, config.validation.block_size))
         config = halved(config)
-    assert sizes == [(None, 3), (10, 1), (5, 1), (2, 1), (1, 1)]
+    assert sizes == [(None, 3), (20, 1), (10, 1), (5, 1), (2, 1), (1, 1)], "a batch of 20 triples has 40 rows"
+
+
+def test_halving_counts_rows_as_the_training_type_makes_them() -> None:
+    for type_, rows in (("one_vs_all", 20), ("k_vs_all", 10)):
+        smaller = halved(graphs.config({"training.batch_size": 20, "training.type": type_}))
+        assert smaller is not None
+        assert smaller.training.sub_batch_size == rows
 
 
 def test_halving_starts_from_the_sub_batches_that_are_there() -> None:
@@ -49,7 +56,7 @@ def test_halving_starts_from_the_sub_batches_that_are_there() -> None:
     assert smaller.training.batch_size == 20
     too_large = halved(graphs.config({"training.batch_size": 20, "training.sub_batch_size": 600}))
     assert too_large is not None
-    assert too_large.training.sub_batch_size == 10
+    assert too_large.training.sub_batch_size == 20
 
 
 def test_a_halved_training_goes_on_from_the_checkpoint_to_the_same_curve(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def wide(tmp_path: Path) -> Path:
 
 
 def test_kge_train_goes_on_by_itself_where_memory_does_not_suffice(wide: Path) -> None:
-    said = "out of memory: going on with sub-batches of 2000 rows and blocks of 128 queries"
+    said = "out of memory: going on with sub-batches of 4000 rows and blocks of 128 queries"
     expected = _fit(wide, epochs=2)
     _fit(wide, epochs=1, directory=wide / "tight")
     code, out = _train(wide, "tight", room=ROOM, epochs=2)

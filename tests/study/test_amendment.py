@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,12 @@ from study import cli, drive
 from study.config import load_study
 from study.database import sqlite_url
 from study.errors import StudyFileError, UserError
-from study.history import study_record
 from study.records import TrialRecord, TrialState
 from study.report import build
+from study.seeds import training_seed
 from study.site import Site
 from study.store import Store
-from tests.ports import free_port
-from tests.study.toy_study import FILE, NS, SCE, Toy, training_of
+from tests.study.toy_study import FILE, NS, SCE, Toy, quality, training_of
 
 Captured = pytest.CaptureFixture[str]
 CommandLine = Callable[..., tuple[int, str]]
@@ -30,6 +30,7 @@ MORE_REPLICATES = ("replicates: 2", "replicates: 3")
 MORE_ARMS = ("losses: [sce, ns]", "losses: [bce, sce, ns]")
 OTHER_ORDER = ("losses: [sce, ns]", "losses: [ns, sce]")
 BCE = "complex.bce"
+NOWHERE = "127.0.0.1:1"
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def everything(toy: Toy) -> tuple[set[Path], list[str]]:
         return files, list(database.iterdump())
 
 
-def test_a_study_that_began_under_another_name_is_amended_by_its_file(toy: Toy, command: CommandLine) -> None:
+def test_a_file_amends_a_study_that_began_under_another_name(toy: Toy, command: CommandLine) -> None:
     toy.write()
     site = Site(name="renamed", home=toy.home, database=sqlite_url(toy.home / "renamed" / "study.db"))
     site.folder.mkdir()
@@ -195,11 +196,21 @@ def test_a_study_that_began_under_another_name_is_amended_by_its_file(toy: Toy, 
     file = str(toy.file)
     assert command("resume", file, "--amend")[1].startswith("error: study 'toy' is unknown in ")
     assert command("resume", "renamed", "--name", "renamed") == (2, "error: --name: must come with a study file\n")
-    code, said = command("resume", file, "--amend", "--name", "renamed", "--address", f"127.0.0.1:{free_port()}")
-    assert code == 1, "no cluster is there"
-    assert "amendment 1: budget.trials: 2 -> 6" in said
-    [amendment] = study_record(site.database, "renamed").amendments
-    assert amendment.changes == ("budget.trials: 2 -> 6",)
+    code, said = command("resume", file, "--amend", "--name", "renamed", "--address", NOWHERE)
+    assert (code, said.startswith(f"error: Ray at '{NOWHERE}': ")) == (1, True), "the study is found"
+
+
+def test_a_cluster_that_is_not_there_refuses_an_amendment_before_it_is_written(toy: Toy, command: CommandLine) -> None:
+    toy.launch()
+    toy.go_on()
+    before = toy.record()
+    toy.write(MORE_TRIALS)
+    for _ in range(2):
+        code, said = command("resume", "toy", "--amend", "--reopen", "--address", NOWHERE, "--plain")
+        assert (code, said.startswith(f"error: Ray at '{NOWHERE}': must start or answer")) == (1, True), said
+        assert toy.record() == before
+    toy.write()
+    assert command("resume", "toy", "--address", NOWHERE, "--plain")[0] == 0, "as it was, it needs no cluster"
 
 
 def test_reopening_alone_and_amending_a_file_that_is_gone_are_refused(toy: Toy, command: CommandLine) -> None:
@@ -459,6 +470,34 @@ def test_more_replicates_of_the_same_selection_are_another_opening(toy: Toy) -> 
     toy.write(("replicates: 2", "replicates: 4"))
     with pytest.raises(UserError, match="--reopen lets it be opened again"):
         toy.go_on(amend=True)  # what was said once allows one more opening
+
+
+def test_a_permission_that_opened_nothing_is_none_for_the_next_amendment(toy: Toy) -> None:
+    """The seed is one by which the first two trials of both arms stay the best of three."""
+    seed = ("seed: 7", f"seed: {_seed_of_an_early_best(trials=3)}")
+    toy.launch(seed)
+    toy.go_on()
+    before = toy.record()
+    more = [seed, ("trials: 2", "trials: 3")]
+    toy.write(*more)
+    toy.go_on(amend=True, reopen=True)
+    assert toy.record().openings == before.openings, "the best are who they were"
+    toy.go_on(amend=True, reopen=True)
+    assert len(toy.record().amendments) == 1, "nothing was changed, and no seal is there to be broken"
+    toy.write(*more, MORE_REPLICATES)
+    with pytest.raises(UserError, match="--reopen lets it be opened again"):
+        toy.go_on(amend=True)
+    toy.go_on(amend=True, reopen=True)
+    assert [each.amendment for each in toy.record().openings] == [0, 2, 0, 2]
+
+
+def _seed_of_an_early_best(*, trials: int) -> int:
+    """A study seed by which the best of so many toy trials is among the first two in both arms."""
+    return next(
+        seed
+        for seed in count()
+        if all(max(range(trials), key=lambda each: quality(training_seed(seed, arm, each))) < 2 for arm in (SCE, NS))
+    )
 
 
 def test_going_on_with_an_opening_that_was_cut_short_is_the_same_opening(toy: Toy) -> None:

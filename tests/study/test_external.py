@@ -166,6 +166,10 @@ NINES = "9" * 400
             f"t.csv:2: params: must be a JSON object of plain values, got '{'[' * 56}...\n",
         ),
         ("arm,trial,value,random\na,0,.1,yes\n", "t.csv:2: random: must be true or false, got 'yes'"),
+        (
+            'arm,trial,value,params\na,0,.1,"{""lr"": 1, ""lr"": 2}"\n',
+            """t.csv:2: params: must be a JSON object of plain values, got '{"lr": 1, "lr": 2}'""",
+        ),
         ("arm,trial,value,params\na,0,.1,[]\n", "t.csv:2: params: must be a JSON object of plain values, got '[]'"),
         (
             'arm,trial,value,params,param.lr\na,0,.1,"{""lr"": 1}",2\n',

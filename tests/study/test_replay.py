@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kge.fitting import BEST
+from kge.catalog import load
+from kge.fitting import BEST, fit
 from study.records import Continuation, FailureClass, Measurement, Outcome, TrialState
 from study.replay import Judgement, Recorded, judge, recorded_trial
 from study.store import Store
 from study.trial import run_attempt
 from study.work import Work
+from tests.kge import graphs
 from tests.study import records_factory as factory
 from tests.study.test_plan_cli import Captured, study
 from tests.study.toy_study import Toy
@@ -186,6 +188,39 @@ def test_a_trial_that_diverged_must_diverge_again(
 
 
 # ---- what cannot be replayed, and verdicts that a CPU does not give
+
+
+def test_a_draw_that_was_refused_is_refused_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    schedules = "spaces:\n  schedule.name: {choices: [plateau, none, cosine]}\n  schedule.cooldown: {choices: [2, 0]}"
+    toy = Toy(tmp_path)
+    toy.launch(("budget: {trials: 2}", f"budget: {{trials: 12}}\n{schedules}"))
+    toy.go_on()
+    refused = next(trial for trial in toy.record().trials if trial.failure is FailureClass.BUG)
+    named = f"{refused.arm}/{refused.number}"
+    code, said = Replay(toy, monkeypatch, capsys)(named)
+    must = f"trial: must be one that can train, {named} is refused as it was drawn"
+    why = refused.reason.removeprefix("ConfigError: ").partition(" (")[0]
+    assert (code, said) == (2, [f"error: {must}: {why}"])
+
+
+def test_a_checkpoint_to_start_from_must_be_the_file_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    start = tmp_path / "start.pt"
+    config = graphs.config({"training.max_epochs": 1, "training.batch_size": 512}, name="synthetic")
+    list(fit(config, load("synthetic"), directory=tmp_path / "first"))
+    (tmp_path / "first" / BEST).rename(start)
+    toy = Trained(tmp_path)
+    losses = f"losses: [{{name: sce, pretrain: {{checkpoint: {start}}}}}]"
+    toy.launch(("losses: [sce, ns]", losses), ("model.dim: 32", "model.dim: 8"))
+    toy.go_on()
+    replay = Replay(toy, monkeypatch, capsys)
+    assert replay("complex.sce/0")[0] == 0
+    start.write_bytes(start.read_bytes()[:-1])
+    code, said = replay("complex.sce/0")
+    assert (code, "must be the file that the arm began with" in said[-1]) == (2, True), said
 
 
 def test_a_trial_must_have_ended_and_been_validated() -> None:

@@ -18,7 +18,7 @@ from study.history import ledger_over, study_record, trial_records
 from study.opening import open_test
 from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, StudyRecord, TrialState
 from study.replicate import ReplicateWork
-from study.revision import Revision, revised
+from study.revision import Revision, revised, written
 from study.search import SearchWork
 from study.selection import freeze
 from study.space import Space
@@ -85,7 +85,8 @@ class Toy:
     def go_on(self, *, amend: bool = False, reopen: bool = False, until: int = 10**9, tests: int = 10**9) -> None:
         """One driver's life: to the end, or to so many measurements and tests."""
         with closing(Store(self.database)) as store:
-            study = revised(store, "toy", Revision(amend=amend, reopen=reopen), say=self.said.append)
+            plan = revised(store, "toy", Revision(amend=amend, reopen=reopen))
+            study = written(store, plan, say=self.said.append)
             with arms_of(study, self.database) as arms:
                 try:
                     self._drive(store, study, arms, until, tests)
@@ -140,20 +141,25 @@ class Toy:
 
     def _training(self, assignment: Assignment) -> Iterator[Measurement]:
         training = training_of(assignment)
-        quality = random.Random(str(assignment.config["seed"])).random()
+        reached = quality(assignment.config["seed"])
         for epoch in range(1, (training["stop_epoch"] or training["max_epochs"]) + 1):
             self.clock += 1
             yield Measurement(
                 arm=assignment.arm,
                 trial=assignment.trial,
                 epoch=epoch,
-                mrr=quality * epoch / training["max_epochs"],
+                mrr=reached * epoch / training["max_epochs"],
                 metrics=(),
                 loss=1.0,
                 epochs=1,
                 device_seconds=0.5,
                 time=self.clock,
             )
+
+
+def quality(seed: object) -> float:
+    """The MRR that a training comes to, by its seed."""
+    return random.Random(str(seed)).random()
 
 
 def training_of(chosen: Assignment | Selection) -> dict[str, Any]:
