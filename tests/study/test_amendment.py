@@ -15,8 +15,10 @@ from study import cli, drive
 from study.config import load_study
 from study.database import sqlite_url
 from study.errors import StudyFileError, UserError
+from study.history import study_record
 from study.records import TrialRecord, TrialState
 from study.report import build
+from study.revision import Revision, revised, written
 from study.seeds import training_seed
 from study.site import Site
 from study.store import Store
@@ -186,7 +188,7 @@ def everything(toy: Toy) -> tuple[set[Path], list[str]]:
         return files, list(database.iterdump())
 
 
-def test_a_file_amends_a_study_that_began_under_another_name(toy: Toy, command: CommandLine) -> None:
+def test_a_study_that_began_under_another_name_is_amended_by_its_file(toy: Toy, command: CommandLine) -> None:
     toy.write()
     site = Site(name="renamed", home=toy.home, database=sqlite_url(toy.home / "renamed" / "study.db"))
     site.folder.mkdir()
@@ -198,6 +200,11 @@ def test_a_file_amends_a_study_that_began_under_another_name(toy: Toy, command: 
     assert command("resume", "renamed", "--name", "renamed") == (2, "error: --name: must come with a study file\n")
     code, said = command("resume", file, "--amend", "--name", "renamed", "--address", NOWHERE)
     assert (code, said.startswith(f"error: Ray at '{NOWHERE}': ")) == (1, True), "the study is found"
+    with closing(Store(site.database)) as store:
+        written(store, revised(store, "renamed", Revision(file=toy.file, amend=True)), say=toy.said.append)
+    assert toy.said == ["amendment 1: budget.trials: 2 -> 6"]
+    [amendment] = study_record(site.database, "renamed").amendments
+    assert amendment.changes == ("budget.trials: 2 -> 6",)
 
 
 def test_a_cluster_that_is_not_there_refuses_an_amendment_before_it_is_written(toy: Toy, command: CommandLine) -> None:
