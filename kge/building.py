@@ -86,6 +86,7 @@ def training_type(config: TrainingConfig) -> str:
 def build_training_type(config: TrainingConfig, dataset: Dataset, *, device: str, fused: bool) -> AbstractTrainingType:
     """The rows of this configuration's batches, and what they are scored against."""
     loss, frequencies, train = build_loss(config), Frequencies(dataset, device), dataset.train.to(device)
+    loss.check_size(dataset.num_entities)
     type_ = training_type(config)
     if type_ == "negative_sampling":
         assert isinstance(loss, AbstractSamplingLoss)

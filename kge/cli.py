@@ -119,15 +119,18 @@ def _unharmed(directory: Path) -> Path:
 
 def _begun_from(config: "TrainingConfig", where: "Where", *, is_new: bool) -> "Dataset":
     """The data set without its test split; it and a checkpoint to start from are refused by the key that names them."""
-    from kge import checkpoint
     from kge.catalog import load
+    from kge.documents import check_size
+    from kge.pretraining import check_start
 
+    with _told_at(where, ("dataset",)):
+        dataset = load(config.dataset).sealed()
+    check_size(config, where, num_entities=dataset.num_entities)
     start = config.pretrain.checkpoint
     if is_new and start is not None:
         with _told_at(where, ("pretrain", "checkpoint")):
-            checkpoint.load(Path(start))
-    with _told_at(where, ("dataset",)):
-        return load(config.dataset).sealed()
+            check_start(Path(start), config, dataset)
+    return dataset
 
 
 def _fitted(config: "TrainingConfig", dataset: "Dataset", memory: float | None, device: str) -> "TrainingConfig":

@@ -4,6 +4,7 @@ A user's mistake is one line and exit code 2, a failure of the world (memory is 
 130. Anything else is a defect in this program and keeps its traceback.
 """
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -28,7 +29,7 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
     except user as error:
         _fail(str(error), 2)
     except world as error:
-        _fail(str(error), 1)
+        _fail(str(error), 2 if _is_too_long(error) else 1)
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
@@ -40,6 +41,11 @@ def run(command: click.Command, *, user: tuple[type[Exception], ...], world: tup
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"error: {message}" if code != INTERRUPTED else message, err=True)
     sys.exit(code)
+
+
+def _is_too_long(error: Exception) -> bool:
+    """A name that no file can have: only a user gives one."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from torch import nn
 
-from kge.building import check_combination, training_type
+from kge.building import build_loss, check_combination, training_type
 from kge.config import LossConfig, ModelConfig, TrainingConfig, Value
 from kge.errors import ConfigError, first_line
 from kge.losses import LOSSES
@@ -164,6 +164,12 @@ def parse_config(mapping: Mapping[str, Any], where: Where | None = None) -> Trai
     config: TrainingConfig = _validate(TrainingConfig, folded, where)
     _construct(config, where)
     return config
+
+
+def check_size(config: TrainingConfig, where: Where, *, num_entities: int) -> None:
+    """ConfigError for an option that has no meaning with so many entities."""
+    with _located(where, TrainingConfig):
+        build_loss(config).check_size(num_entities)
 
 
 def refuse_idle(mapping: Mapping[str, Any], config: TrainingConfig, where: Where) -> None:

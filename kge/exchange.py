@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +28,7 @@ from kge.config import TrainingConfig, restore
 from kge.data import Dataset
 from kge.errors import CheckpointError, KgeError, first_line
 from kge.files import sha256_of, write_atomically
+from kge.fitting import model_of
 from kge.models.base import AbstractModel
 
 FORMAT = "kge model"
@@ -38,19 +39,17 @@ TENSORS, DESCRIPTION, ENTITIES, RELATIONS = "model.safetensors", "model.json", "
 def export_model(path: Path, dataset: Dataset, folder: Path) -> None:
     """Write the model of a checkpoint as a folder, which must be new or empty; whole or not at all."""
     content = checkpoint.load(path)
-    checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
-    state = checkpoint.weights(content)
+    model, config = model_of(path, content, dataset)
     with _new_folder(folder) as beside:
-        tensors = {name: each.contiguous() for name, each in state.items()}
+        tensors = {name: each.contiguous() for name, each in model.state_dict().items()}
         write_atomically(beside / TENSORS, _safetensors().torch.save(tensors, metadata={"format": "pt"}))
         for name, lines in ((ENTITIES, dataset.entities), (RELATIONS, dataset.relations)):
             write_atomically(beside / name, "".join(f"{line}\n" for line in lines).encode())
-        text = json.dumps(_description(content, dataset, beside), indent=2) + "\n"
+        text = json.dumps(_description(content["curve"], config, dataset, beside), indent=2) + "\n"
         write_atomically(beside / DESCRIPTION, text.encode())
 
 
-def _description(content: Mapping[str, Any], dataset: Dataset, folder: Path) -> dict[str, Any]:
-    config = checkpoint.config_of(content)
+def _description(curve: Sequence[object], config: TrainingConfig, dataset: Dataset, folder: Path) -> dict[str, Any]:
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -60,7 +59,7 @@ def _description(content: Mapping[str, Any], dataset: Dataset, folder: Path) -> 
         "num_entities": dataset.num_entities,
         "num_relations": dataset.num_relations,
         "configuration": asdict(config),
-        "validation": content["curve"][-1] if content["curve"] else None,
+        "validation": curve[-1] if curve else None,
     }
     files = {name: sha256_of(folder / name) for name in (TENSORS, ENTITIES, RELATIONS)}
     return {**description, "sha256": {DESCRIPTION: _own_sha256(description), **files}}

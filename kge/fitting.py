@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kge import checkpoint
 from kge.building import build_model
@@ -143,7 +144,12 @@ def read_curve(path: Path) -> tuple[Validation, ...]:
 
 def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[AbstractModel, TrainingConfig]:
     """The model of a best or last checkpoint, in evaluation mode, and its configuration."""
-    content = checkpoint.load(path)
+    model, config = model_of(path, checkpoint.load(path), dataset)
+    return model.to(device).eval(), config
+
+
+def model_of(path: Path, content: Mapping[str, Any], dataset: Dataset) -> tuple[AbstractModel, TrainingConfig]:
+    """The same of what a checkpoint holds, on the CPU; CheckpointError where it is of another graph or none of ours."""
     checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
     config = checkpoint.config_of(content)
     try:
@@ -154,7 +160,7 @@ def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[Ab
         model.load_state_dict(checkpoint.weights(content))
     except RuntimeError as error:  # tables that are missing, or of another size
         raise CheckpointError(f"{path}: must hold the tables of its configuration, got {first_line(error)}") from None
-    return model.to(device).eval(), config
+    return model, config
 
 
 def evaluate_split(

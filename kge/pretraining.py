@@ -12,11 +12,19 @@ from pathlib import Path
 import torch
 
 from kge import checkpoint
+from kge.building import build_model
+from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import CheckpointError
 from kge.models.base import AbstractModel
 
 _TABLES = ("entities", "relations")
+
+
+def check_start(path: Path, config: TrainingConfig, dataset: Dataset) -> None:
+    """CheckpointError when a training of this configuration cannot start from the tables of a checkpoint."""
+    model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
+    copy_tables(path, model, dataset)
 
 
 def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> None:

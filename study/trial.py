@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from kge.building import build_model
 from kge.catalog import load
 from kge.checkpoint import is_damaged
 from kge.config import TrainingConfig
@@ -29,7 +28,7 @@ from kge.files import remove_half_written, sha256_of
 from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
-from kge.pretraining import copy_tables
+from kge.pretraining import check_start
 from kge.rehearsal import rehearse
 from kge.training import EpochReport
 from study.errors import StudyFileError, UserError, WorldError
@@ -130,8 +129,7 @@ def with_start(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     path, cost = Path(arm.checkpoint).resolve(), cost_of_checkpoint(arm)
     config = parse_config(space.config(space.draw(lambda _: 0.5), seed=0))
     try:
-        model = build_model(config, num_entities=dataset.num_entities, num_relations=dataset.num_relations)
-        copy_tables(path, model, dataset)
+        check_start(path, config, dataset)
     except CheckpointError as error:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
     return replace(arm, checkpoint=str(path), checkpoint_sha256=sha256_of(path), pretraining=cost)

@@ -71,6 +71,9 @@ class AbstractLoss(ABC):
             return "unbounded"
         return self.objectives.get(training_type, self.objective)
 
+    def check_size(self, num_entities: int) -> None:  # noqa: B027 (most losses have nothing to refuse)
+        """ConfigError where an option has no meaning with so many entities."""
+
 
 class AbstractSamplingLoss(AbstractLoss):
     """Losses that see the true answer and K negatives of each query."""

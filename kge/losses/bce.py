@@ -38,6 +38,11 @@ class BCE(AbstractBlockLoss):
         if smoothing:
             self.objective = "smoothed odds"
 
+    def check_size(self, num_entities: int) -> None:
+        has_labels = self.smoothing == 0 or self.smoothing * num_entities >= 1
+        must = f"0 or at least 1 / {num_entities} (the number of entities)"
+        require(has_labels, "loss.smoothing", must, self.smoothing)
+
     def rows(self, scores: Float[Tensor, "B E"], target: Int[Tensor, " B"]) -> Rows:
         shifted = scores + self.margin
         return self._labelled(shifted, shifted.gather(1, target[:, None]).squeeze(1))
@@ -52,8 +57,5 @@ class BCE(AbstractBlockLoss):
         return None
 
     def _labelled(self, shifted: Float[Tensor, "B E"], answer: Rows) -> Rows:
-        entities = shifted.shape[1]
-        bounded = self.smoothing == 0 or self.smoothing * entities >= 1
-        require(bounded, "loss.smoothing", f"0 or at least 1 / {entities} (the number of entities)", self.smoothing)
         loss = softplus(shifted).sum(dim=1) - (1 - self.smoothing) * answer
         return loss - shifted.mean(dim=1) if self.smoothing else loss

@@ -157,6 +157,10 @@ REFUSED = [
         ["train", "small.yaml", "--set", "pretrain.checkpoint=gone.pt"],
         r"--set pretrain\.checkpoint: gone\.pt: must be a checkpoint, but it does not exist",
     ),
+    (
+        ["train", "small.yaml", "--set", "loss={name: bce, smoothing: 0.1}"],
+        r"--set loss\.smoothing: must be 0 or at least 1 / 5 \(the number of entities\), got 0\.1",
+    ),
     (["train", "small.yaml", "--set", "lr"], r"--set: must be PATH=VALUE, got 'lr'"),
     (
         ["train", "small.yaml", "--set", "model.dim=4\nseed: 9"],
@@ -172,6 +176,7 @@ REFUSED = [
             (["data", "columns"], "FOLDER"),
         )
     ),
+    (["data", "columns", "x" * 300], r".*File name too long.*"),
     (["train", "small.yaml", "--set", "model.dim=["], r"--set model\.dim:1: must be YAML: .*"),
     (["train", "small.yaml", "--set", "model.dim=abc"], r"--set model\.dim: must be an integer, got 'abc'"),
     (
@@ -310,6 +315,18 @@ def test_a_directory_of_another_configuration_is_refused(kge: Kge) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.err == (
         "error: runs/small/last.pt: must be of the same configuration; optimizer.lr is 0.1 there and 0.5 here\n"
+    )
+
+
+def test_tables_of_another_size_are_refused_by_the_key_that_names_them(kge: Kge, tmp_path: Path) -> None:
+    kge("train", "small.yaml")
+    before = _files(tmp_path)
+    start = "pretrain.checkpoint=runs/small/best.pt"
+    ran = kge("train", "small.yaml", "--directory", "further", "--set", "model.dim=4", "--set", start)
+    assert (ran.code, ran.out, _files(tmp_path)) == (2, "", before)
+    assert ran.err == (
+        "error: --set pretrain.checkpoint: runs/small/best.pt: "
+        "entities must be 5 x 4 as here (model.dim, model.reciprocal), got 5 x 8\n"
     )
 
 

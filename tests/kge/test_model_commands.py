@@ -334,6 +334,14 @@ main()
 """
 
 
+def test_a_model_that_is_not_known_here_is_not_exported(kge: Kge, trained: str) -> None:
+    content = torch.load(trained)
+    torch.save({**content, "config": content["config"].replace('"complex"', '"complexx"')}, "later.pt")
+    ran = kge("export", "later.pt", "folder")
+    assert (ran.code, ran.err) == (2, "error: later.pt: must be of this version or an older one, got 'complexx'\n")
+    assert not Path("folder").exists()
+
+
 def test_a_machine_without_safetensors_says_so(kge: Kge, trained: str) -> None:
     command = [sys.executable, "-c", _WITHOUT, trained, "out"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
