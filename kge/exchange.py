@@ -1,7 +1,8 @@
 """A trained model as files that others can read, and back without a change in any score.
 
     model.safetensors   the parameters, under the names of the model's state
-    model.json          configuration, fingerprint of the graph, validation, sha256 of the files and of its own rest
+    model.json          configuration, fingerprint of the graph, validation, what the tables took, sha256 of the files
+                         and of its own rest
     entities.txt        a name a line, in the order of the table's rows; relations.txt likewise
 
 With reciprocal relations the relation table has as many rows again: row r + R asks for the head of relation r.
@@ -13,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,7 @@ from kge.errors import CheckpointError, KgeError, first_line
 from kge.files import sha256_of, write_atomically
 from kge.fitting import model_of
 from kge.models.base import AbstractModel
+from kge.spent import Spent, before_curve, record, spent
 
 FORMAT = "kge model"
 VERSION = 1
@@ -45,11 +47,12 @@ def export_model(path: Path, dataset: Dataset, folder: Path) -> None:
         write_atomically(beside / TENSORS, _safetensors().torch.save(tensors, metadata={"format": "pt"}))
         for name, lines in ((ENTITIES, dataset.entities), (RELATIONS, dataset.relations)):
             write_atomically(beside / name, "".join(f"{line}\n" for line in lines).encode())
-        text = json.dumps(_description(content["curve"], config, dataset, beside), indent=2) + "\n"
+        text = json.dumps(_description(content, config, dataset, beside), indent=2) + "\n"
         write_atomically(beside / DESCRIPTION, text.encode())
 
 
-def _description(curve: Sequence[object], config: TrainingConfig, dataset: Dataset, folder: Path) -> dict[str, Any]:
+def _description(content: Mapping[str, Any], config: TrainingConfig, dataset: Dataset, folder: Path) -> dict[str, Any]:
+    took = spent(content)
     description = {
         "format": FORMAT,
         "version": VERSION,
@@ -59,7 +62,8 @@ def _description(curve: Sequence[object], config: TrainingConfig, dataset: Datas
         "num_entities": dataset.num_entities,
         "num_relations": dataset.num_relations,
         "configuration": asdict(config),
-        "validation": curve[-1] if curve else None,
+        "validation": content["curve"][-1] if content["curve"] else None,
+        "spent": None if took is None else asdict(took),
     }
     files = {name: sha256_of(folder / name) for name in (TENSORS, ENTITIES, RELATIONS)}
     return {**description, "sha256": {DESCRIPTION: _own_sha256(description), **files}}
@@ -70,7 +74,16 @@ def import_model(folder: Path, path: Path) -> None:
     checkpoint.check_new(path)
     description, state, config, _ = _read(folder)
     curve = [description["validation"]] if description["validation"] is not None else []
-    checkpoint.save(path, {"fingerprint": description["fingerprint"], "curve": curve, "model": state}, config)
+    before = before_curve(_spent(folder / DESCRIPTION, description), curve)
+    common = {"fingerprint": description["fingerprint"], "curve": curve, **record(before)}
+    checkpoint.save(path, {**common, "model": state}, config)
+
+
+def _spent(path: Path, description: Mapping[str, Any]) -> Spent | None:
+    try:
+        return Spent.read(description.get("spent"))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: spent: {error}") from None
 
 
 def read_model(folder: Path, dataset: Dataset) -> AbstractModel:

@@ -25,6 +25,7 @@ from kge.metrics import metrics
 from kge.models.base import AbstractModel
 from kge.pretraining import copy_tables
 from kge.ranks import Ranks
+from kge.spent import Spent, record, spent
 from kge.training import EpochReport, Training
 
 LAST, BEST = "last.pt", "best.pt"
@@ -85,6 +86,7 @@ def fit_by_epoch(
     known = filter_from(dataset, ("train", "valid"), device)
     valid = dataset.valid.to(device)
     curve: list[dict[str, object]] = []
+    before: Spent | None = Spent()
     if directory is not None and (directory / LAST).is_file():
         content = checkpoint.load(directory / LAST, config=config)
         if "training" not in content:
@@ -92,12 +94,13 @@ def fit_by_epoch(
         checkpoint.check_fingerprint(directory / LAST, content["fingerprint"], dataset)
         training.restore(content["training"])
         curve = content["curve"]
+        before = Spent.read(content.get("before"))
         del content  # as large as the training itself
         if training.best_epoch == training.epoch:  # a crash may have come before its best checkpoint
-            _save_best(directory, training, {"fingerprint": dataset.fingerprint, "curve": curve})
+            _save_best(directory, training, {"fingerprint": dataset.fingerprint, "curve": curve, **record(before)})
         yield Validation(**{**curve[-1], "replayed": True, "stop": training.stop_reason()})  # type: ignore[arg-type]
     elif config.pretrain.checkpoint is not None:
-        copy_tables(base / config.pretrain.checkpoint, training.model, dataset)
+        before = copy_tables(base / config.pretrain.checkpoint, training.model, dataset)
     since, started = training.epoch, time.perf_counter()
     for report in training.epochs():
         yield report
@@ -120,7 +123,7 @@ def fit_by_epoch(
         )
         curve.append(asdict(validation))
         if directory is not None:
-            common = {"fingerprint": dataset.fingerprint, "curve": curve}
+            common = {"fingerprint": dataset.fingerprint, "curve": curve, **record(before)}
             _save(directory, training, common, is_best=is_best)
         yield validation
         since, started = training.epoch, time.perf_counter()
@@ -140,6 +143,11 @@ def _save_best(directory: Path, training: Training, common: Mapping[str, object]
 def read_curve(path: Path) -> tuple[Validation, ...]:
     """All validations up to a checkpoint, those before a resume included."""
     return tuple(Validation(**each) for each in checkpoint.load(path)["curve"])
+
+
+def cost_of(path: Path) -> Spent | None:
+    """What the tables of a checkpoint took, as far as it says so."""
+    return spent(checkpoint.load(path))
 
 
 def load_model(path: Path, dataset: Dataset, *, device: str = "cpu") -> tuple[AbstractModel, TrainingConfig]:

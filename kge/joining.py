@@ -24,6 +24,7 @@ from kge.models.base import AbstractModel
 from kge.models.multilinear import AbstractTrilinear
 from kge.models.rescal import RESCAL
 from kge.names import spelled
+from kge.spent import record, spent, total
 
 _ALIKE = ("name", "reciprocal", "options")
 
@@ -31,7 +32,8 @@ _ALIKE = ("name", "reciprocal", "options")
 def join_models(paths: Sequence[Path], dataset: Dataset, out: Path) -> None:
     """Write the joined model of best or last checkpoints as a checkpoint, which must not exist yet.
 
-    Its configuration is that of the first with the joined `model.dim`; those of all are kept beside it.
+    Its configuration is that of the first with the joined `model.dim`; those of all are kept beside it, and so is
+    what all of them took.
     CheckpointError where one is of another model, or of a kind that has no joined one, or of another graph.
     """
     checkpoint.check_new(out)
@@ -45,7 +47,8 @@ def join_models(paths: Sequence[Path], dataset: Dataset, out: Path) -> None:
     config = replace(first, model=replace(first.model, dim=sum(each.model.dim for each in configs)))
     state = joined(MODELS[first.model.name], [checkpoint.weights(each) for each in contents])
     members = [json.loads(checkpoint.canonical(each)) for each in configs]
-    common = {"fingerprint": dataset.fingerprint, "curve": [], "joined": members}
+    before = total(spent(each) for each in contents)
+    common = {"fingerprint": dataset.fingerprint, "curve": [], "joined": members, **record(before)}
     checkpoint.save(out, {**common, "model": state}, config)
 
 

@@ -17,6 +17,7 @@ from kge.config import TrainingConfig
 from kge.data import Dataset
 from kge.errors import CheckpointError
 from kge.models.base import AbstractModel
+from kge.spent import Spent, spent
 
 _TABLES = ("entities", "relations")
 
@@ -27,8 +28,11 @@ def check_start(path: Path, config: TrainingConfig, dataset: Dataset) -> None:
     copy_tables(path, model, dataset)
 
 
-def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> None:
-    """Copy both tables of a best or last checkpoint into the model; CheckpointError when they do not fit."""
+def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> Spent | None:
+    """Copy both tables of a best or last checkpoint into the model; CheckpointError when they do not fit.
+
+    Returns what they took; None where their file does not say it.
+    """
     content = checkpoint.load(path)
     checkpoint.check_fingerprint(path, content["fingerprint"], dataset)
     saved = checkpoint.weights(content)
@@ -40,3 +44,4 @@ def copy_tables(path: Path, model: AbstractModel, dataset: Dataset) -> None:
             raise CheckpointError(f"{path}: {reason}")
         with torch.no_grad():
             mine.copy_(saved[name])
+    return spent(content)

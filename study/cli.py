@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,8 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
         writable_file(where, "--prices")
     prices = price.read_prices(where) if (price_file and not timer) or where.is_file() else {}
     spaces = compose_all(config)
-    for arm in config.arms:
-        cost_of_checkpoint(arm)  # refused as `study run` would
+    arms = (replace(arm, pretraining=cost_of_checkpoint(arm)) for arm in config.arms)  # refused as `study run` would
+    config = replace(config, arms=tuple(arms))
     for line in plan_lines(config, spaces):
         click.echo(line)
     large = [price.largest(space, price.sizes(config.dataset)) for space in spaces.values()]

@@ -5,8 +5,10 @@
     low, high  interval of the median best of k, which is the quantile p = (1/2)^(1/k) of a single trial:
                the order statistics with P(Bin(n, p) < l) <= alpha / 2 and P(Bin(n, p) >= u) <= alpha / 2
 
-The interval supposes nothing of the distribution and covers for any n. Its price is that n trials bound the best
-of k from above only while k is below about a fifth of n: whoever trained ten cannot say what the best of five is.
+Where trials are i.i.d. the interval supposes nothing of the distribution and covers for any n. They are not where one
+was pruned: what others reached decided that, and fewer others would have decided otherwise. The interval's price is
+that n trials bound the best of k from above only while k is below about a fifth of n: whoever trained ten cannot say
+what the best of five is.
 
 Dodge, Gururangan, Card, Schwartz, Smith: Show Your Work. EMNLP 2019. Tang, Lee, Xin, Liu, Yu, Lin: Showing Your Work
 Doesn't Always Work. ACL 2020 (the unbiased form). Lourie, Cho, He: Show Your Work with Confidence. NAACL 2024 (why
@@ -24,7 +26,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from study.records import TrialRecord
+from study.records import TrialRecord, TrialState
 
 _ROUNDING = 1e-9
 
@@ -51,9 +53,19 @@ class Flip:
 
 
 def random_part(trials: Iterable[TrialRecord]) -> tuple[float, ...]:
-    """What each i.i.d. trial of an arm offered, by number; one that could not be selected offered nothing: 0."""
+    """What each i.i.d. trial of an arm offered, by number; one that could not be selected offered nothing: 0.
+
+    None at all where one was pruned: alone it would have gone on.
+    """
     drawn = sorted(_drawn(trials), key=lambda each: each.number)
+    if is_pruned(drawn):
+        return ()
     return tuple(trial.best_mrr if trial.is_selectable and trial.best_mrr is not None else 0.0 for trial in drawn)
+
+
+def is_pruned(trials: Iterable[TrialRecord]) -> bool:
+    """Whether an i.i.d. trial was pruned, which makes all of them depend on one another."""
+    return any(trial.state is TrialState.PRUNED for trial in _drawn(trials))
 
 
 def expected_charge(trials: Collection[TrialRecord], unit: str) -> tuple[float, ...]:

@@ -182,10 +182,10 @@ def _fewest_trials(config: StudyConfig, arm: Arm, epochs: Mapping[str, int]) -> 
 
 
 def _most_paid(arm: Arm, arms: Mapping[str, Arm], epochs: Mapping[str, int]) -> float:
-    """The most epochs that an arm is charged for what it starts from; a file may have cost any number of them."""
-    if arm.checkpoint is not None:
-        return math.inf
-    return 0 if arm.source is None else epochs[arm.source] + _most_paid(arms[arm.source], arms, epochs)
+    """The most epochs that an arm is charged for what it starts from."""
+    if arm.source is None:
+        return arm.pretraining.epochs
+    return epochs[arm.source] + _most_paid(arms[arm.source], arms, epochs)
 
 
 def _dice(config: StudyConfig) -> str:

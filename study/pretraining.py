@@ -63,8 +63,7 @@ def trials_paid(arms: Iterable[Arm]) -> int:
     by_name = {arm.name: arm for arm in arms}
 
     def paid(arm: Arm) -> int:
-        before = 0 if arm.source is None else paid(by_name[arm.source])
-        return before + arm.starts_elsewhere
+        return arm.pretraining.trials if arm.source is None else 1 + paid(by_name[arm.source])
 
     return sum(map(paid, by_name.values()))
 

@@ -25,7 +25,7 @@ from kge.data import Dataset
 from kge.documents import parse_config
 from kge.errors import CheckpointError, DataError, DivergenceError
 from kge.files import remove_half_written, sha256_of
-from kge.fitting import LAST, Evaluation, Validation, evaluate_split, fit_by_epoch, read_curve
+from kge.fitting import LAST, Evaluation, Validation, cost_of, evaluate_split, fit_by_epoch
 from kge.footprint import Sizes, fitted, room
 from kge.memory import broken_context, is_out_of_memory, release
 from kge.pretraining import check_start
@@ -140,11 +140,13 @@ def cost_of_checkpoint(arm: Arm) -> Cost:
     if arm.checkpoint is None:
         return Cost()
     try:
-        curve = read_curve(Path(arm.checkpoint).resolve())
+        spent = cost_of(Path(arm.checkpoint).resolve())
     except CheckpointError as error:
         raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
-    spent = (Cost(epochs=each.epochs, device_seconds=each.device_seconds) for each in curve)
-    return sum(spent, start=Cost(trials=1))
+    if spent is None:
+        must = "must say what its tables took, but an older version wrote it: train, join or export it anew"
+        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {arm.checkpoint}: {must}")
+    return Cost(trials=spent.trainings, epochs=spent.epochs, device_seconds=spent.device_seconds)
 
 
 def same_starts(arms: Iterable[Arm]) -> None:

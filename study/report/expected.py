@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.expected_best import ExpectedBest, expected_best, expected_charge, flips, random_part
+from study.expected_best import ExpectedBest, expected_best, expected_charge, flips, is_pruned, random_part
 from study.report.lookup import ArmRecord
 from study.report.tables import labels
 
@@ -55,7 +55,7 @@ def shown(trials: int) -> tuple[int, ...]:
 
 
 def expected_curves(arms: Iterable[ArmRecord], *, confidence: float) -> tuple[ExpectedCurve, ...]:
-    """One curve an arm with two random trials or more."""
+    """One curve an arm with two random trials or more, none of which was pruned."""
     drawn = ((arm, random_part(arm.trials)) for arm in arms)
     return tuple(_curve(arm, values, confidence) for arm, values in drawn if len(values) > 1)
 
@@ -63,10 +63,12 @@ def expected_curves(arms: Iterable[ArmRecord], *, confidence: float) -> tuple[Ex
 def flip_rows(
     arms: Sequence[ArmRecord], pairs: Sequence[tuple[str, str]], *, seed: int, comparable: bool
 ) -> tuple[FlipRow, ...]:
-    """One row a pair, over the random trials that all arms have; none where arms may not be ranked."""
-    values = {arm.name: random_part(arm.trials) for arm in arms}
+    """One row a pair, over the random trials that all arms have; none where arms may not be ranked or were pruned."""
+    kept = [arm for arm in arms if not is_pruned(arm.trials)]
+    values = {arm.name: random_part(arm.trials) for arm in kept}
+    pairs = [pair for pair in pairs if values.keys() >= set(pair)]
     count = min((len(each) for each in values.values()), default=0)
-    if not comparable or count < 2:
+    if not comparable or count < 2 or not pairs:
         return ()
     even = {arm: each[:count] for arm, each in values.items()}
     return tuple(_rows(even, pairs, count, seed))

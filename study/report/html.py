@@ -14,6 +14,7 @@ from pathlib import Path
 import jinja2
 
 from study.budget import UNIT_NAMES, amount
+from study.expected_best import is_pruned
 from study.records import StudyRecord
 from study.report import anytime, decisions, figures, hardware, outcomes, readings, text
 from study.report.expected import FlipRow
@@ -63,6 +64,7 @@ def render(record: StudyRecord, page: Page, moments: tuple[Moment, ...], *, file
             resamples=decisions.RESAMPLES,
             power=decisions.POWER,
             expected=_expected_panels(record, page, look),
+            pruned_arms=[arm.name for arm in record.arms if is_pruned(record.trials_of(arm.name))],
             flips=_most_flipped(page),
             reading_summary=readings.summary(page.readings),
             crossings=page.crossings[:_ROWS],

@@ -70,8 +70,8 @@ def _arms(record: StudyRecord) -> Iterator[str]:
         if arm.source:
             yield (
                 f"Trials of {arm.name} started from the tables of the best trial of {arm.source}, whose cost was"
-                f" charged to them, and each of its replicates from those of the replicate of {arm.source} with the"
-                " same number."
+                f" charged to them, and each of its replicates from those of the replicate in the same place"
+                f" among those of {arm.source}."
             )
         if arm.checkpoint:
             start = start_text(arm, record.trials)

@@ -291,6 +291,14 @@ def nested(flat: Mapping[str, object]) -> dict[str, object]:
     return tree
 
 
+def unpruned(record: StudyRecord) -> StudyRecord:
+    """The same study, whose pruned trials ended by themselves."""
+    trials = tuple(
+        replace(each, state=TrialState.COMPLETE) if each.state is TrialState.PRUNED else each for each in record.trials
+    )
+    return replace(record, trials=trials)
+
+
 def _fate(arm: Arm, number: int, epochs: int) -> tuple[TrialState, FailureClass | None, str, int]:
     if number % 4 == 1:
         return TrialState.PRUNED, None, f"pruned at epoch {min(2, epochs)}", min(2, epochs)

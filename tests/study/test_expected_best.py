@@ -101,9 +101,12 @@ def test_two_like_arms_flip_at_one_trial_about_as_often_as_a_coin() -> None:
 def test_the_random_part_of_a_search() -> None:
     arm = factory.arm("complex", "sce")
     trials = [factory.trial(arm, number, epochs=6) for number in (3, 1, 0, 2)]
-    drawn = [replace(trial, random=True) for trial in trials]
+    pruned = [replace(trial, random=True) for trial in trials]
+    assert random_part(pruned) == ()  # what it would have reached alone is not known
+    drawn = [replace(trial, state=TrialState.FAIL) if trial.state is TrialState.PRUNED else trial for trial in pruned]
     best = {trial.number: trial.best_mrr for trial in trials}
-    assert random_part(drawn) == (best[0], 0.0, 0.0, best[3])  # pruned and failed ones offered nothing
+    assert random_part(drawn) == (best[0], 0.0, 0.0, best[3])  # failed ones offered nothing
     running = replace(drawn[0], number=4, state=TrialState.RUNNING)
     assert random_part([*drawn, running]) == random_part(drawn)
-    assert random_part(trials) == (best[0], 0.0)
+    started = [replace(trial, random=trial.number < 2) for trial in drawn]
+    assert random_part(started) == (best[0], 0.0)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kge import checkpoint
 from kge.catalog import load
 from kge.checkpoint import config_of
 from kge.documents import parse_config
 from kge.fitting import fit
+from kge.joining import join_models
 from study import attempts, report
 from study.budget import Ledger, Stake
 from study.config import load_study, parse_study
@@ -34,7 +36,7 @@ from study.report import fairness
 from study.space import compose_all
 from study.status import status_lines
 from study.timeline import timeline
-from study.trial import same_starts
+from study.trial import cost_of_checkpoint, same_starts
 from tests.study import records_factory, toy_study
 from tests.study.front_door import Home
 from tests.study.toy_study import FILE, NS, SCE, Toy
@@ -330,6 +332,23 @@ def test_a_file_that_is_another_now_is_refused(tmp_path: Path) -> None:
     start.unlink()
     with pytest.raises(UserError, match=r"got no file$"):
         same_starts([arm])
+
+
+def test_a_file_is_charged_with_all_that_it_was_made_of(tmp_path: Path) -> None:
+    data = load("synthetic")
+    config = parse_config({**FIRST, "training": {"max_epochs": 2, "batch_size": 512}})
+    for name in ("a", "b"):
+        list(fit(config, data, directory=tmp_path / name))
+    parts = [tmp_path / name / "last.pt" for name in ("a", "b")]
+    join_models(parts, data, joined := tmp_path / "joined.pt")
+    arm = replace(records_factory.arm("complex", "sce"), name="complex.file", checkpoint=str(joined))
+    whole = cost_of_checkpoint(arm)
+    assert (whole.trials, whole.epochs) == (2, 4)
+    assert whole.device_seconds > cost_of_checkpoint(replace(arm, checkpoint=str(parts[0]))).device_seconds > 0
+    content = checkpoint.load(joined)
+    torch.save({key: value for key, value in content.items() if key != "before"}, joined)
+    with pytest.raises(StudyFileError, match=r"^arm complex\.file: pretrain\.checkpoint: \S+ must say what its tables"):
+        cost_of_checkpoint(arm)
 
 
 @pytest.mark.parametrize(("file", "message"), [("none.pt", "does not exist"), ("text.pt", "must be a checkpoint")])

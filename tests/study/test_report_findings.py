@@ -93,7 +93,7 @@ def test_every_pair_is_decided_on_with_the_numbers_of_the_comparison(page: Calla
 
 
 def test_hypotheses_are_the_family_that_p_values_are_adjusted_over(page: Callable[..., Node], tmp_path: Path) -> None:
-    record = factory.finished(replicates=5)
+    record = factory.unpruned(factory.finished(replicates=5))
     every = page(record, ranks_of(record)) and rows(tmp_path / "decisions.csv")
     few = replace(record, comparison=ComparisonPlan(pairs=(SCE_SANS,)))
     parsed = page(few, ranks_of(record))
@@ -270,7 +270,7 @@ def test_a_seed_that_the_cluster_lost_is_only_missing(page: Callable[..., Node],
 
 
 def test_where_budgets_differ_no_arm_is_ranked_anywhere(page: Callable[..., Node], tmp_path: Path) -> None:
-    record = factory.finished(replicates=3)
+    record = factory.unpruned(factory.finished(replicates=3))
     winner = page(without_last_trial(record), ranks_of(record)).section("winner")
     assert "Withheld: arms are not ranked here." in winner.text
     assert winner.find("figure")  # of each arm alone
@@ -282,7 +282,7 @@ def test_where_budgets_differ_no_arm_is_ranked_anywhere(page: Callable[..., Node
 
 
 def test_expected_best_is_drawn_with_bands_and_kept_in_full(page: Callable[..., Node], tmp_path: Path) -> None:
-    record = factory.finished(trials=40)
+    record = factory.unpruned(factory.finished(trials=40))
     record = replace(record, trials=tuple(replace(trial, random=trial.number < 30) for trial in record.trials))
     winner = page(record).section("winner")
     table = rows(tmp_path / "expected_best.csv")
@@ -305,6 +305,23 @@ def test_expected_best_is_drawn_with_bands_and_kept_in_full(page: Callable[..., 
     assert shown[1][1] == f"{flips[*SCE_SANS, '1']:.2f}"
 
 
+def test_where_a_random_trial_was_pruned_nothing_is_said_of_fewer(page: Callable[..., Node], tmp_path: Path) -> None:
+    record = factory.finished(models=("complex",), replicates=3)
+    unlike = {("complex.sce", number) for number in range(4)}
+    trials = tuple(
+        replace(trial, state=TrialState.COMPLETE)
+        if trial.state is TrialState.PRUNED and (trial.arm, trial.number) not in unlike
+        else trial
+        for trial in record.trials
+    )
+    winner = page(replace(record, trials=trials), ranks_of(record)).section("winner")
+    assert {row["arm"] for row in rows(tmp_path / "expected_best.csv")} == {"complex.sans"}
+    assert rows(tmp_path / "flips.csv") == []
+    assert "Left out is complex.sce: a random trial of it was pruned by what others had reached" in winner.text
+    alone = page(record, ranks_of(record)).section("winner")
+    assert "Not known: no arm has two random trials that ended and none that was pruned" in alone.text
+
+
 @pytest.mark.parametrize(
     ("budget", "unit", "axis"),
     [
@@ -315,7 +332,7 @@ def test_expected_best_is_drawn_with_bands_and_kept_in_full(page: Callable[..., 
 def test_expected_best_is_drawn_against_what_so_many_trials_cost_on_average(
     page: Callable[..., Node], tmp_path: Path, budget: Cost, unit: str, axis: str
 ) -> None:
-    record = factory.finished(trials=8)
+    record = factory.unpruned(factory.finished(trials=8))
     trials = tuple(replace(trial, random=trial.number < 6) for trial in record.trials)
     before = Cost(trials=0, epochs=10, device_seconds=50.0)  # of one arm, once
     trials = tuple(
