@@ -20,6 +20,7 @@ from kge.errors import CheckpointError, ConfigError, first_line
 from kge.files import replacing
 from kge.losses import LOSSES
 from kge.models import MODELS
+from kge.names import spelled
 from kge.options import defaults
 
 _FORMAT = 1
@@ -151,4 +152,4 @@ def _differences(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str
         if isinstance(old, dict) and isinstance(new, dict):
             yield from _differences(old, new, f"{prefix}{key}.")
         elif old != new:
-            yield f"{prefix}{key} is {old!r} there and {new!r} here"
+            yield f"{prefix}{key} is {spelled(old)} there and {spelled(new)} here"

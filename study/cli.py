@@ -106,11 +106,14 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
         writable_file(where, "--prices")
     prices = price.read_prices(where) if (price_file and not timer) or where.is_file() else {}
     spaces = compose_all(config)
+    sizes = price.sizes(config.dataset)
+    for space in spaces.values():
+        space.check_size(sizes.entities)
     arms = (replace(arm, pretraining=cost_of_checkpoint(arm)) for arm in config.arms)  # refused as `study run` would
     config = replace(config, arms=tuple(arms))
     for line in plan_lines(config, spaces):
         click.echo(line)
-    large = [price.largest(space, price.sizes(config.dataset)) for space in spaces.values()]
+    large = [price.largest(space, sizes) for space in spaces.values()]
     for line in memory_lines(spaces, large, process=resident()):
         click.echo(line)
     cases = [price.cases(spaces[each.arm], each) for each in large]

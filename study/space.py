@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from kge.batches import has_kernel
-from kge.documents import Location, key_path, parse_config, read, set_path, to_mapping
+from kge.documents import Location, check_size, key_path, parse_config, read, set_path, to_mapping
 from kge.errors import ConfigError
 from kge.losses import LOSSES
 from kge.models import MODELS
@@ -75,6 +75,16 @@ class Space:
             set_path(mapping, path, value)
         return to_mapping(parse_config(mapping, self._where))
 
+    def check_size(self, num_entities: int) -> None:
+        """ConfigError where what is fixed, or an end of a range, has no meaning with so many entities."""
+        for u in (0.0, 0.5, math.nextafter(1, 0)):
+            params = {each.path: quantile(each, u) for each in self.tuned}
+            try:
+                config = parse_config(self.config(params, seed=0))
+            except ConfigError:  # a draw that cannot be trained is a trial of its own, and fails
+                continue
+            check_size(config, self._named, num_entities=num_entities)
+
     def trial_config(self, params: Params, seed: int, *, epochs: int, source: int | None) -> dict[str, Any]:
         """That of a trial which was given so many epochs; it stops there where these are fewer than its own."""
         stop = {"training.stop_epoch": epochs} if 0 < epochs < self.epochs(params) else {}
@@ -91,6 +101,11 @@ class Space:
         epochs = {**dict(self.fixed), **params}["training.max_epochs"]
         assert isinstance(epochs, int), epochs
         return epochs
+
+    def _named(self, loc: Location) -> str:
+        """The place with its key, which an arm's own option has not in its."""
+        place, path = self._where(loc), key_path(loc)
+        return place if place.endswith(path) else f"{place}: {path}"
 
     def _where(self, loc: Location) -> str:
         path = key_path(loc)

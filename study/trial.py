@@ -122,8 +122,10 @@ def run_attempt(
 def with_start(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     """The arm with the whole path and the hash of the checkpoint that it starts from, and what its training took.
 
-    StudyFileError where there is none, or one that the arm cannot start from.
+    StudyFileError where there is none, or one that the arm cannot start from; ConfigError where a value of the arm
+    has no meaning with this data set.
     """
+    space.check_size(dataset.num_entities)
     if arm.checkpoint is None:
         return arm
     path, cost = Path(arm.checkpoint).resolve(), cost_of_checkpoint(arm)

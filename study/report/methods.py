@@ -81,7 +81,8 @@ def _arms(record: StudyRecord) -> Iterator[str]:
 def _budget(record: StudyRecord, verdict: Verdict) -> Iterator[str]:
     amended = any(change.startswith("budget") for each in record.amendments for change in each.changes)
     when = "as amended after the study had begun" if amended else "declared before the study began"
-    apart = f"{len(verdict.offenders)} of {text.plural(len(record.arms), 'arm')} did not spend exactly that"
+    exact = "that to within one validation or 5 %" if record.budget_unit == "device_seconds" else "exactly that"
+    apart = f"{len(verdict.offenders)} of {text.plural(len(record.arms), 'arm')} did not spend {exact}"
     why = "seconds on several kinds of device are no one unit" if verdict.devices else apart
     spent = "every arm spent it" if verdict.fair else f"{why}, so no arm is ranked above another"
     yield f"Each arm was given a search budget of {budget_text(record)}, {when}; {spent}."

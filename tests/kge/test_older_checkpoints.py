@@ -62,7 +62,7 @@ def test_an_older_checkpoint_is_continued(loss: str, tmp_path: Path) -> None:
     [
         ({"optimizer.entity_factor": 2.0}, r"optimizer\.entity_factor is 1\.0 there and 2\.0 here"),
         ({"auxiliary.relation_weight": 0.1}, r"auxiliary\.relation_weight is 0\.0 there and 0\.1 here"),
-        ({"pretrain.checkpoint": "x.pt"}, r"pretrain\.checkpoint is None there and 'x\.pt' here"),
+        ({"pretrain.checkpoint": "x.pt"}, r"pretrain\.checkpoint is null there and 'x\.pt' here"),
         ({"loss.subsampling": "freq"}, r"loss\.options\.subsampling is 'none' there and 'freq' here"),
     ],
 )

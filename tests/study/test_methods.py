@@ -93,6 +93,9 @@ def test_the_paragraph_follows_the_record(written: Written) -> None:
         "Amendment 1, made after the study had begun: budget.trials: 2 -> 4.",
     ):
         assert sentence in said
+    seconds = replace(record, budget=Cost(device_seconds=1.0), budget_unit="device_seconds")
+    said = " ".join((written(seconds) / "methods.txt").read_text(encoding="utf-8").split())
+    assert "did not spend that to within one validation or 5 %, so no arm is ranked" in said
     for absent in ("Programs", "commit", "were compared", "fresh seeds each"):
         assert absent not in said.partition("[")[0]
 

@@ -211,6 +211,26 @@ def test_a_bad_study_is_one_line_and_exit_code_2(
     assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
 
 
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_value_without_a_meaning_on_the_graph_is_refused_before_anything_starts(
+    command: str, nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, changed(("{name: ns, normalize: mean}", "{name: bce, smoothing: 0.0001}")))
+    assert study(monkeypatch, command, "small.yaml") == 2
+    said = capsys.readouterr()
+    at, sentence = "small.yaml:4: arms", "must be 0 or at least 1 / 601 (the number of entities), got 0.0001"
+    assert (said.out, said.err) == ("", f"error: {at}: loss.smoothing: {sentence}\n")
+    assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
+
+
+def test_one_seed_is_warned_of(nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    caution = "Caution: with fewer than two replicates no pair of arms is decided.\n"
+    for replicates, is_warned in ((1, True), (2, False)):
+        write(nothing_written, changed(("replicates: 2", f"replicates: {replicates}")))
+        assert study(monkeypatch, "plan", "small.yaml") == 0
+        assert (caution in capsys.readouterr().out) == is_warned
+
+
 def test_an_unknown_study_is_one_line_and_exit_code_2(
     nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
