@@ -81,6 +81,13 @@ def test_the_paragraph_says_what_was_done(written: Written) -> None:
     assert "[yes] Seeds: study seed 7; those of 24 trainings" in plain
 
 
+def test_the_paragraph_names_the_tolerance_of_budgets_in_device_seconds(written: Written) -> None:
+    record = factory.running()
+    seconds = replace(record, budget=Cost(device_seconds=1.0), budget_unit="device_seconds")
+    said = " ".join((written(seconds) / "methods.txt").read_text(encoding="utf-8").split())
+    assert "did not spend that to within one validation or 5 %, so no arm is ranked" in said
+
+
 def test_the_paragraph_follows_the_record(written: Written) -> None:
     record = factory.running()
     change = Amendment(number=1, spec="", spec_sha256="", changes=("budget.trials: 2 -> 4",), reopens=False, time=0.0)
@@ -93,9 +100,6 @@ def test_the_paragraph_follows_the_record(written: Written) -> None:
         "Amendment 1, made after the study had begun: budget.trials: 2 -> 4.",
     ):
         assert sentence in said
-    seconds = replace(record, budget=Cost(device_seconds=1.0), budget_unit="device_seconds")
-    said = " ".join((written(seconds) / "methods.txt").read_text(encoding="utf-8").split())
-    assert "did not spend that to within one validation or 5 %, so no arm is ranked" in said
     for absent in ("Programs", "commit", "were compared", "fresh seeds each"):
         assert absent not in said.partition("[")[0]
 
