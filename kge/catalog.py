@@ -7,7 +7,6 @@ lines must be the published one, and the sha256 that came is kept in SHA256SUMS 
 is made, not stored (kge.synthetic).
 """
 
-import difflib
 import hashlib
 import os
 import re
@@ -24,6 +23,7 @@ from kge.errors import DataError
 from kge.files import is_writable, write_atomically
 from kge.folders import find_split, read_bytes, read_folder
 from kge.labels import NO_LABELS, Labels, read_labels
+from kge.names import nearest
 from kge.sources import SOURCES, Source
 
 NAMES = (*SOURCES, synthetic.NAME)
@@ -52,8 +52,10 @@ def labels_of(name: str) -> Labels:
 
 def unknown_dataset(name: str) -> str:
     """The sentence for a name that is neither in the catalog nor a folder."""
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    if Path(name).is_file():
+        return f"{name}: must be a folder with train, valid and test files, got a file"
+    close = nearest(name, NAMES)
+    hint = f"; did you mean {close!r}?" if close else ""
     return f"unknown dataset {name!r}: must be a folder or one of {', '.join(NAMES)}{hint}"
 
 

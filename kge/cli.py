@@ -72,6 +72,7 @@ def train(
     """
     import torch
 
+    from kge.data import warnings_of
     from kge.fitting import BEST, LAST, read_curve
     from kge.precision import has_bfloat16
 
@@ -86,6 +87,8 @@ def train(
     try:
         with held(directory):
             remove_half_written(directory, "*.pt")
+            for warning in warnings_of(dataset) if is_new else ():
+                click.echo(f"{dataset.name}: {warning}", err=True)
             curve = list(read_curve(directory / LAST)) if (directory / LAST).is_file() else []
             for validation in _fit(training_config, dataset, directory=directory, device=device):
                 if head and validation.replayed:  # what was there is taken, and not refused
@@ -277,6 +280,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (an argument for each option)
         raise click.UsageError("--seed: must come with --sample or --candidates")
     if ranks_file is not None:
         writable_file(ranks_file, "--ranks")
+        if ranks_file.suffix != ".parquet":
+            raise click.UsageError(f"--ranks: must be the name of a .parquet file, got {ranks_file}")
     graph = dataset_of(checkpoint, dataset)
     model, config = load_model(checkpoint, graph, device=device)
     question = scorecard.Question(

@@ -15,6 +15,14 @@ from kge.files import write_atomically
 
 FILE = "columns.txt"
 STANDARD = ("head", "relation", "tail")
+_HEADERS = tuple(  # what a head, a relation and a tail are called above columns
+    frozenset(names.split())
+    for names in (
+        "h s head subject subj source src from e1 head_entity head_id subject_id source_id",
+        "r p relation predicate pred rel edge property relation_id predicate_id relation_type",
+        "t o tail object obj target tgt dst to e2 tail_entity tail_id object_id target_id",
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,11 @@ def declared(folder: Path) -> tuple[str, ...] | None:
         return checked(path.read_text(encoding="utf-8-sig").split(), where=str(path))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: must be UTF-8 text, got {error.reason}") from None
+
+
+def is_header(triple: Sequence[str]) -> bool:
+    """Whether head, relation and tail are names of columns and no triple."""
+    return all(name.strip().casefold() in names for name, names in zip(triple, _HEADERS, strict=True))
 
 
 def declare(folder: Path, order: Sequence[str]) -> None:

@@ -99,5 +99,12 @@ def name_of_dataset(checkpoint: Path, named: str | None) -> str:
 def dataset_of(checkpoint: Path, named: str | None) -> "Dataset":
     """The same, loaded."""
     from kge.catalog import load
+    from kge.errors import DataError
 
-    return load(name_of_dataset(checkpoint, named))
+    name = name_of_dataset(checkpoint, named)
+    try:
+        return load(name)
+    except DataError as error:
+        if named is not None:
+            raise
+        raise DataError(f"{checkpoint}: was trained on {name!r}, --dataset says where that is now: {error}") from None

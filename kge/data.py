@@ -155,7 +155,12 @@ def passport(dataset: Dataset) -> dict[str, object]:
         "fingerprint": dataset.fingerprint,
     }
     counts = _counts(dataset)
-    return facts | counts | {"warnings": list(_warnings(counts))}
+    return facts | counts | {"warnings": _warnings(counts, dataset)}
+
+
+def warnings_of(dataset: Dataset) -> list[str]:
+    """Those of its passport."""
+    return _warnings(_counts(dataset), dataset)
 
 
 def _counts(dataset: Dataset) -> dict[str, int]:
@@ -191,7 +196,11 @@ def _looked_up(keys: Int[Tensor, " N"], known: Int[Tensor, " K"], values: Int[Te
     return torch.where(known[places] == keys, values[places], 0)
 
 
-def _warnings(counts: Mapping[str, int]) -> Iterator[str]:
+def _warnings(counts: Mapping[str, int], dataset: Dataset) -> list[str]:
+    return [*_suspicious(counts), *_blanks(dataset)]
+
+
+def _suspicious(counts: Mapping[str, int]) -> Iterator[str]:
     for split in SPLITS:
         size = counts.get(f"{split}_triples", 0)
         for fact, least, sentence in _WARN:
@@ -216,3 +225,11 @@ def _keys(dataset: Dataset, triples: Triples) -> Int[Tensor, " N"]:
 def _pair_keys(dataset: Dataset, triples: Triples) -> Int[Tensor, " N"]:
     """One number for each different pair of head and tail."""
     return triples[:, 0] * dataset.num_entities + triples[:, 2]
+
+
+def _blanks(dataset: Dataset) -> Iterator[str]:
+    """Names are taken to the byte, so `a` and `a ` are two."""
+    for kind, names in (("entities", dataset.entities), ("relations", dataset.relations)):
+        found = [name for name in names if name != name.strip()]
+        if found:
+            yield f"{len(found)} of {len(names)} {kind} have a blank before or after their name, as in {found[0]!r:.60}"

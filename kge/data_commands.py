@@ -67,7 +67,10 @@ def columns_(folder: Path, order: tuple[str, ...]) -> None:
     It is kept in columns.txt beside the files, and every command reads it.
     """
     from kge import columns
+    from kge.folders import find_split
 
+    if folder.is_dir():
+        find_split(folder, "train")  # a folder of no triples is another one than was meant
     if order:
         columns.declare(folder, order)
     stated = columns.declared(folder)

@@ -76,7 +76,10 @@ def read_triples(path: Path, order: Sequence[str] = columns.STANDARD) -> Iterato
         if len(fields) != 3 or not all(fields):
             must, came = "<TAB>".join(order), "\t".join(fields)
             raise DataError(f"{path}:{number}: must be {must}, got {len(fields)} field(s): {came!r:.80}")
-        yield fields[head], fields[relation], fields[tail]
+        triple = fields[head], fields[relation], fields[tail]
+        if number == 1 and columns.is_header(triple):
+            raise DataError(f"{path}:1: must be a triple, got a header: {chr(9).join(fields)!r:.80}; take the line out")
+        yield triple
     if not number:
         raise DataError(f"{path}: must hold at least one triple, got an empty file")
 

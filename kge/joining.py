@@ -34,7 +34,8 @@ def join_models(paths: Sequence[Path], dataset: Dataset, out: Path) -> None:
 
     Its configuration is that of the first with the joined `model.dim`; those of all are kept beside it, and so is
     what all of them took.
-    CheckpointError where one is of another model, or of a kind that has no joined one, or of another graph.
+    CheckpointError where one is of another model, or of a kind that has no joined one, or of another graph, or given
+    twice.
     """
     checkpoint.check_new(out)
     contents = []
@@ -43,6 +44,8 @@ def join_models(paths: Sequence[Path], dataset: Dataset, out: Path) -> None:
         checkpoint.check_fingerprint(path, contents[-1]["fingerprint"], dataset)
     configs = [checkpoint.config_of(each) for each in contents]
     _check_alike(paths, [each.model for each in configs])
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise CheckpointError("models to join: must be different ones, got one file twice")
     first = configs[0]
     config = replace(first, model=replace(first.model, dim=sum(each.model.dim for each in configs)))
     state = joined(MODELS[first.model.name], [checkpoint.weights(each) for each in contents])

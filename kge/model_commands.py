@@ -68,6 +68,10 @@ def predict(  # noqa: PLR0913, PLR0917 (an argument for each option)
     else:
         side, anchor = (Side.HEAD, tail) if head is None else (Side.TAIL, head)
         asked = [predictor.query(side, str(anchor), str(relation))]
+    if unseen := [query for query in asked if not predictor.has_seen(query)]:
+        first = f"({unseen[0].anchor}, {unseen[0].relation})"
+        met = "whose entity or relation training has not met, so their answers are near chance"
+        click.echo(f"{len(unseen)} of {len(asked)} queries {met}, as {first}", err=True)
     answers = queries.records(asked, predictor.answers(asked, top=top, new_only=new_only))
     as_lines = queries.as_json if as_json else queries.as_text if batch is None else queries.as_tsv
     _write(as_lines(answers), out)
@@ -84,12 +88,11 @@ def _check_question(head: str | None, tail: str | None, relation: str | None, ba
 
 
 def _predictor(checkpoint: Path, dataset: str | None, device: str) -> "Predictor":
-    from kge.catalog import labels_of, load
+    from kge.catalog import labels_of
     from kge.fitting import load_model
     from kge.predict import Predictor
 
-    name = name_of_dataset(checkpoint, dataset)
-    graph = load(name)
+    name, graph = name_of_dataset(checkpoint, dataset), dataset_of(checkpoint, dataset)
     model, _ = load_model(checkpoint, graph, device=device)
     return Predictor(model, graph, labels_of(name))
 

@@ -24,7 +24,14 @@ def unknown(what: str, name: object, known: Iterable[str], *, like: str | None =
 def instead(name: str, known: Iterable[str]) -> str:
     """`(known: ns, sans, sce; did you mean 'sce'?)`; of very many names the first are shown."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, names)
+    guess = f"; did you mean {near!r}?" if near else ""
     shown = [*names[:_SHOWN], "..."] if len(names) > _SHOWN else names or ["none"]
     return f"(known: {', '.join(shown)}{guess})"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one, in whatever case; None where none is."""
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None

@@ -62,6 +62,22 @@ class Predictor:
             found = {side: self._answer(side, block, top=top, new_only=new_only) for side in Side}
             yield from (next(found[query.side]) for query in block)
 
+    def has_seen(self, query: Query) -> bool:
+        """Whether training has met its entity and its relation."""
+        return (
+            self._seen[0][self.entities.position(query.anchor)]
+            and self._seen[1][self.relations.position(query.relation)]
+        )
+
+    @cached_property
+    def _seen(self) -> tuple[list[bool], list[bool]]:
+        """Of entities and relations, whether a triple of train has them."""
+        entities = torch.zeros(self._dataset.num_entities, dtype=torch.bool)
+        relations = torch.zeros(self._dataset.num_relations, dtype=torch.bool)
+        entities[self._dataset.train[:, [0, 2]]] = True
+        relations[self._dataset.train[:, 1]] = True
+        return entities.tolist(), relations.tolist()
+
     @cached_property
     def _known(self) -> FilterIndex:
         splits = [split for split in SPLITS if getattr(self._dataset, split) is not None]

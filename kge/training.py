@@ -77,7 +77,7 @@ class Training:
             loss = self._train_epoch()
             self.epoch += 1
             if not math.isfinite(loss):
-                raise DivergenceError(f"the loss of epoch {self.epoch} is {loss}")
+                raise DivergenceError(f"the loss of epoch {self.epoch} is {loss}: optimizer.lr may be too large")
             yield EpochReport(epoch=self.epoch, loss=loss, lr=self.lr, seconds=time.perf_counter() - started)
 
     def steps(self) -> Iterator[tuple[int, Tensor]]:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from study.site import Site
 
 _SECONDS = 2.0  # of a timing
+_RESUMING = ("amend", "reopen", "unequal")  # flags of `study resume` that go with it to a cluster
 
 
 class _Group(click.Group):
@@ -88,9 +89,13 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     FILE is a study file or the name of a built-in study. Device-hours are shown for each kind of device that the
     price file knows; only --measure writes to it.
     """
+    from kge.catalog import is_here, load
+    from kge.data import warnings_of
     from kge.footprint import resident
     from study import price
+    from study.cautions import cautions
     from study.config import load_study
+    from study.machine import lacking
     from study.plan import memory_lines, plan_lines, price_lines
     from study.site import site
     from study.space import compose_all
@@ -109,10 +114,14 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     sizes = price.sizes(config.dataset)
     for space in spaces.values():
         space.check_size(sizes.entities)
-    arms = (replace(arm, pretraining=cost_of_checkpoint(arm)) for arm in config.arms)  # refused as `study run` would
+    priced = {arm.name: cost_of_checkpoint(spaces[arm.name]) for arm in config.arms}  # refused as by `study run`
+    arms = (replace(arm, pretraining=priced[arm.name]) for arm in config.arms)
     config = replace(config, arms=tuple(arms))
     for line in plan_lines(config, spaces):
         click.echo(line)
+    of_data = warnings_of(load(config.dataset)) if is_here(config.dataset) else ()
+    for sentence in (*cautions(config, spaces), *lacking(config), *of_data):
+        click.echo(f"Caution: {sentence}.")
     large = [price.largest(space, sizes) for space in spaces.values()]
     for line in memory_lines(spaces, large, process=resident()):
         click.echo(line)
@@ -154,6 +163,9 @@ _place = _options(
         help="Folder that holds the folders of studies (KGE_STUDY_HOME; default: runs).",
     ),
     click.option("--database", help="URL of a PostgreSQL database (KGE_STUDY_DATABASE; default: HOME/NAME/study.db)."),
+)
+_unequal = click.option(
+    "--unequal", is_flag=True, help="Open the test split although the budgets of arms differ, so that none is compared."
 )
 _checkpoints = click.option("--checkpoints", metavar="URL", help=CHECKPOINTS_HELP)
 _ADDRESS = "KGE_STUDY_ADDRESS"  # without it a study in a container of a cluster would start one of its own
@@ -206,6 +218,7 @@ def run(
 @click.option("--name", help="With a file: the study began under another name than the file's own.")
 @click.option("--amend", is_flag=True, help="Take over what has changed in the study file since.")
 @click.option("--reopen", is_flag=True, help="With --amend: the test split may be opened again, which the report says.")
+@_unequal
 @_place
 @click.option(
     "--address",
@@ -236,7 +249,7 @@ def resume(
     if name is not None and file is None:
         raise click.UsageError("--name: must come with a study file")
     if is_job_server(address):
-        errand = resumption(name_or_file, file, name, [f"--{each}" for each in ("amend", "reopen") if flags[each]])
+        errand = resumption(name_or_file, file, name, [f"--{each}" for each in _RESUMING if flags[each]])
         wait, with_code = not flags["no_wait"], flags["with_code"]
         return send(errand, address, home=home, database=database, with_code=with_code, wait=wait)
     if flags["no_wait"] or flags["with_code"]:
@@ -244,19 +257,22 @@ def resume(
     named = name if name is not None else load_study(file).name if file else name_or_file
     where = site(named, home=home, database=database)
     revision = Revision(file=file, amend=flags["amend"], reopen=flags["reopen"])
-    return _resume(where, revision, home, database, address=address, plain=flags["plain"], search=True)
+    return _resume(
+        where, revision, home, database, address=address, plain=flags["plain"], search=True, unequal=flags["unequal"]
+    )
 
 
 @study.command()
 @click.argument("name")
+@_unequal
 @_driver
-def replicate(name: str, home: Path | None, database: str | None, address: str, plain: bool) -> int:
+def replicate(name: str, unequal: bool, home: Path | None, database: str | None, address: str, plain: bool) -> int:
     """Only what follows a search that has ended: freeze, replicates, test, report."""
     from study.revision import Revision
     from study.site import site
 
     where = site(name, home=home, database=database)
-    return _resume(where, Revision(), home, database, address=address, plain=plain, search=False)
+    return _resume(where, Revision(), home, database, address=address, plain=plain, search=False, unequal=unequal)
 
 
 @study.command()
@@ -485,11 +501,14 @@ def _resume(
     address: str,
     plain: bool,
     search: bool,
+    unequal: bool,
 ) -> int:
     from study import drive
 
     with _audience(plain=plain) as audience:
-        finished = drive.resume(where, revision=revision, address=address, audience=audience, search=search)
+        finished = drive.resume(
+            where, revision=revision, address=address, audience=audience, search=search, unequal=unequal
+        )
     return _ended(finished, where.name, home, database, address)
 
 

@@ -264,6 +264,8 @@ def _find(path_or_name: str) -> Path:
 def _resolve(document: Document) -> StudyConfig:
     _refuse_nested(document)
     file = parse(StudyFile, document)
+    for path in file.spaces.keys() & file.fixed.keys():
+        raise ConfigError(f"{document.where(('fixed', path))}: must not stand under `spaces` as well")
     if file.dataset not in NAMES:  # workers have working folders of their own
         file = replace(file, dataset=str(Path(file.dataset).absolute()))
     training_type = file.fixed.get("training.type")

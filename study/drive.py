@@ -28,7 +28,7 @@ from study.history import ledger_over, study_record, trial_records
 from study.lease import LOST, Hold
 from study.nodes import Slots
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
-from study.opening import TestJob, open_test, progress, record_test, untested
+from study.opening import TestJob, closed, due, open_test, opened, progress, record_test, untested
 from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
@@ -68,8 +68,7 @@ def run(
         remote.check(new=True)
         facts[CHECKPOINTS] = remote.url
     stop = Stop()
-    slots = Slots.of(config.resources)
-    with stopping(stop), Cluster(address=address, slots=slots, stop=stop, say=audience.say) as cluster:
+    with stopping(stop), Cluster.of(config, address=address, stop=stop, say=audience.say) as cluster:
         cluster.connect()  # the last thing that can refuse the study before anything is written
         registration = replace(registration, environment={**registration.environment, **facts, **cluster.facts()})
         site.folder.mkdir(parents=True, exist_ok=True)
@@ -80,8 +79,19 @@ def run(
                 return Drive(site, store, registration, cluster, stop, audience, hold).search_to_report()
 
 
-def resume(site: Site, *, revision: Revision, address: str, audience: Audience, search: bool = True) -> bool:
-    """Take a study up where it is and bring it to its report; without search, the search must have ended."""
+def resume(
+    site: Site,
+    *,
+    revision: Revision,
+    address: str,
+    audience: Audience,
+    search: bool = True,
+    unequal: bool = False,
+) -> bool:
+    """Take a study up where it is and bring it to its report; without search, the search must have ended.
+
+    With unequal budgets the test split stays closed, unless it is said to be `unequal`: then WorldError at the end.
+    """
     stop = Stop()
     with closing(site.open()) as store:
         launched = store.registration(site.name)
@@ -94,14 +104,13 @@ def resume(site: Site, *, revision: Revision, address: str, audience: Audience, 
         with stopping(stop), driving(site, store, stop, say=audience.say) as hold:
             same_dataset(launched.dataset, launched.passport)
             plan = revised(store, site.name, revision)
-            resources = _config(plan.study).resources
             if remote is not None:
                 remote.check(new=False)
-            with Cluster(address=address, slots=Slots.of(resources), stop=stop, say=audience.say) as cluster:
+            with Cluster.of(_config(plan.study), address=address, stop=stop, say=audience.say) as cluster:
                 if plan.amendment is not None:
                     cluster.connect()  # the last thing that can refuse an amendment before it is written
                 registration = written(store, plan, say=audience.say)
-                drive = Drive(site, store, registration, cluster, stop, audience, hold)
+                drive = Drive(site, store, registration, cluster, stop, audience, hold, unequal=unequal)
                 return drive.search_to_report() if search else drive.replicate_to_report()
 
 
@@ -194,6 +203,8 @@ class Drive:
         stop: Stop,
         audience: Audience,
         hold: Hold,
+        *,
+        unequal: bool = False,
     ) -> None:
         self._site = site
         self._store = store
@@ -203,6 +214,8 @@ class Drive:
         self._stop = stop
         self._audience = audience
         self._hold = hold
+        self._unequal = unequal
+        self._closed = ""  # why the test split was not opened
         self._remote = remote_of(registration.environment)
         self._fingerprint = str(registration.passport["fingerprint"])
         self._forget: Callable[[Path], object] = forget
@@ -287,7 +300,10 @@ class Drive:
     def _test(self) -> bool:
         folder, study, remote = self._site.folder, self._study.name, self._remote
         self._hold.check()
-        jobs = open_test(self._store, study=study, folder=folder, selections=current(self._store.selections(study)))
+        selections = current(self._store.selections(study))
+        if due(self._store, study=study, selections=selections) and not self._unequal:
+            self._closed = closed(study_record(self._site.database, study))
+        jobs = (opened if self._closed else open_test)(self._store, study=study, folder=folder, selections=selections)
         device, fingerprint = Slots.of(self._config.resources).device, self._fingerprint
 
         def rank(job: TestJob) -> Evaluation | Outcome:
@@ -312,6 +328,9 @@ class Drive:
         fetch_models(record, folder, self._audience.say)
         write_report(record, folder=folder, out=folder / "report", say=self._audience.say)
         self._audience.say(f"report: {folder / 'report' / 'index.html'}")
+        if self._closed:
+            how = f"`study resume {record.name} --unequal` opens it all the same"
+            raise WorldError(f"study {record.name!r}: the test split stays closed; {how}. {self._closed}")
         return True
 
     def _goes_on(self) -> bool:

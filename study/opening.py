@@ -5,6 +5,9 @@ is read, and happens only after the last replicate of all arms has ended. Going 
 opening: what is ranked already, or cannot be because a score is not finite, is not ranked again. An arm that was
 opened is sealed: to rank others of its replicates is another opening, and needs an amendment that says so
 (`study resume --amend --reopen`).
+
+Where the budgets of the arms were not equal no arm is opened: nothing could be compared, and what would make them
+equal, a larger budget, would need a second opening. `study resume --unequal` opens it all the same.
 """
 
 import time
@@ -17,7 +20,8 @@ from kge.ranks_file import write_ranks
 from study.errors import UserError
 from study.layout import best_checkpoint, replicate_folder
 from study.object_store import ObjectStore
-from study.records import Opening, Outcome, ReplicateRecord, Selection, TrialState
+from study.records import Opening, Outcome, ReplicateRecord, Selection, StudyRecord, TrialState
+from study.report.fairness import remedy, spendings, verdict
 from study.sealing import sealed
 from study.store import Store
 from study.work import ArmProgress
@@ -53,13 +57,34 @@ def untested(store: Store, *, study: str, folder: Path, selections: Iterable[Sel
 
 def open_test(store: Store, *, study: str, folder: Path, selections: Sequence[Selection]) -> list[TestJob]:
     """Note the opening of every arm that has a trained replicate, and return what is still to be ranked."""
-    for opening in list(_openings(store, study, selections)):  # all of them are allowed before one is written
+    for opening in due(store, study=study, selections=selections):  # all of them are allowed before one is written
         store.record_opening(study, opening)
     return untested(store, study=study, folder=folder, selections=selections)
 
 
+def opened(store: Store, *, study: str, folder: Path, selections: Sequence[Selection]) -> list[TestJob]:
+    """What is still to be ranked of the openings that were noted."""
+    known = {(opening.arm, index) for opening in store.openings(study) for index in opening.replicates}
+    jobs = untested(store, study=study, folder=folder, selections=selections)
+    return [job for job in jobs if (job.replicate.arm, job.replicate.index) in known]
+
+
+def closed(record: StudyRecord) -> str:
+    """Why no further arm is to be opened, and what would change that; empty where all may be."""
+    rows = spendings(record)
+    found = verdict(record, rows)
+    if found.fair:
+        return ""
+    sentences = (found.sentence, *(f"{offender}." for offender in found.offenders), remedy(record, rows))
+    return " ".join(filter(None, sentences))
+
+
+def due(store: Store, *, study: str, selections: Sequence[Selection]) -> list[Opening]:
+    """The openings that are to come; UserError where an arm is sealed."""
+    return list(_openings(store, study, selections))
+
+
 def _openings(store: Store, study: str, selections: Iterable[Selection]) -> Iterator[Opening]:
-    """The openings that are due; UserError where an arm is sealed."""
     replicates, openings, amendments = store.replicates(study), store.openings(study), store.amendments(study)
     closed = sealed(openings, amendments)
     for selection in selections:

@@ -152,8 +152,6 @@ def _budget(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     least, less = "" if unit == "trials" else "at least ", f" - {paid} that pay for pretraining" if paid else ""
     alike = len(set(trials.values())) == 1
     begun = f"{arms} arms x {min(trials.values())} trials" if alike else f"{sum(trials.values())} trials"
-    if replicates < 2:
-        yield "Caution: with fewer than two replicates no pair of arms is decided."
     yield f"Trainings: {least}{begun}{less} + {arms} arms x {replicates} replicates = {least}{total}."
     again = sum(most_repeated(each, config.budget, unit) for each in epochs.values()) * replicates
     if unit == "device_seconds":

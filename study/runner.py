@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -20,7 +21,9 @@ import ray
 import torch
 from ray.exceptions import RayError
 
+from study.config import StudyConfig
 from study.errors import UserError, WorldError
+from study.machine import check_fits
 from study.nodes import Slots, living, node_kinds
 from study.object_store import ObjectStore
 from study.records import Place
@@ -34,6 +37,8 @@ log = logging.getLogger(__name__)
 # KGE_DATA_DIR, may be relative, so a worker stays where it was started.
 _WORKER = {"OMP_WAIT_POLICY": "passive", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 
+LOCAL = "local"  # the address of a cluster of this machine alone, which starts and ends with the command
+_TRIES = 3  # to start it: where all cores are busy its parts come too late for one another
 _JOINING = 120.0  # seconds that a running cluster has for its first node with room for a trial
 _OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
@@ -44,12 +49,27 @@ R = TypeVar("R")
 class Cluster:
     """A Ray cluster of our own on this machine ("local"), or a running one by its address; started at first use."""
 
-    def __init__(self, *, address: str, slots: Slots, stop: Stop, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        *,
+        address: str,
+        slots: Slots,
+        stop: Stop,
+        say: Callable[[str], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._check = check  # refuses what would never fit a cluster of our own, before it is started
         self._address = address
         self._slots = slots
         self._stop = stop
         self._say = say
         self._open: ExitStack | None = None
+
+    @classmethod
+    def of(cls, config: StudyConfig, *, address: str, stop: Stop, say: Callable[[str], None]) -> Self:
+        """The cluster of a study."""
+        check = partial(check_fits, config)
+        return cls(address=address, slots=Slots.of(config.resources), stop=stop, say=say, check=check)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +82,7 @@ class Cluster:
     def connect(self) -> None:
         """Start or reach the cluster and see that a trial fits.
 
-        WorldError when it cannot be, UserError for an address of another kind.
+        WorldError when it cannot be, UserError for an address of another kind or a trial that fits no such machine.
         """
         if self._open is not None:
             return
@@ -70,31 +90,41 @@ class Cluster:
             raise UserError(
                 f"--address: must be auto or HOST:PORT, got {self._address!r}; `study submit` takes a job server"
             )
+        if self._address == LOCAL:
+            self._check()
         self._open = ExitStack()
         # Right below /tmp because the paths of sockets in it are limited to 107 bytes.
         scratch = self._open.enter_context(scratch_folder("kge-ray-", root=Path("/tmp")))
         self._open.callback(ray.shutdown)
         _quieten()
+        self._start(scratch)
+        self._await_room()
+
+    def _start(self, scratch: Path) -> None:
         os.environ.update(VARIABLES)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        if self._address == "local":
+        if self._address == LOCAL:
             os.environ.update(_WORKER)
             options: dict[str, Any] = {"_temp_dir": str(scratch), "include_dashboard": False}
             options |= {"object_store_memory": _OBJECTS}
         else:
             options = {"runtime_env": {"env_vars": _WORKER}}
-        try:
-            _reach(self._address)
-            with _our_signals():
-                ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
-        except Exception as error:  # not more exactly: a node that does not start in time raises just this class
-            kept = "; what the study has is kept, so try again"
-            raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {one_line(error)}{kept}") from error
-        self._await_room()
+        for left in reversed(range(_TRIES if self._address == LOCAL else 1)):
+            try:
+                _reach(self._address)
+                with _our_signals():
+                    ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
+                return
+            except Exception as error:  # not more exactly: a node that does not start in time raises just this class
+                ray.shutdown()
+                got = f"Ray at {self._address!r}: must start or answer, got: {one_line(error)}"
+                if not left or self._stop.reason is not None:
+                    raise WorldError(f"{got}; nothing is lost, so try again") from error
+                self._say(f"{got}; trying again")
 
     def _await_room(self) -> None:
         """A cluster that others start may have its head alone as yet; WorldError when nothing that fits has come."""
-        is_alone = self._address == "local"  # no other node will join, whatever `max_concurrent` says
+        is_alone = self._address == LOCAL  # no other node will join, whatever `max_concurrent` says
         slots = replace(self._slots, max_concurrent=None) if is_alone else self._slots
         deadline = time.monotonic() + (0 if is_alone else _JOINING)
         if slots.shortage and not is_alone:
@@ -106,7 +136,7 @@ class Cluster:
 
     def facts(self) -> dict[str, str]:
         """What is to be remembered of a cluster that others have started."""
-        return {} if self._address == "local" else {"nodes": node_kinds()}
+        return {} if self._address == LOCAL else {"nodes": node_kinds()}
 
     def execute(
         self,
@@ -168,7 +198,7 @@ class Cluster:
 
         Elsewhere other nodes may come. Where it is the head that died, Ray itself ends this process after a minute.
         """
-        if self._address == "local" and not living():
+        if self._address == LOCAL and not living():
             raise WorldError("Ray: must live as long as the study, its raylet has died")
         return self._slots.width
 

@@ -48,6 +48,8 @@ class Site:
     def open(self) -> Store:
         """The store of a study that exists; UnknownStudyError otherwise. Makes no file."""
         if self._missing == self.folder / "study.db":
+            if Path(self.name).suffix in {".yaml", ".yml"}:
+                raise UnknownStudyError(f"{self.name}: must be a study file that exists, or the name of a study")
             known = sorted(file.parent.name for file in self.home.glob("*/study.db"))
             raise UnknownStudyError(f"study {self.name!r} is unknown in {self.home} {instead(self.name, known)}")
         if self._missing is not None:

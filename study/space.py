@@ -73,7 +73,7 @@ class Space:
         decided["pretrain.checkpoint"] = arm.checkpoint
         for path, value in {**decided, **dict(self.fixed), **params}.items():
             set_path(mapping, path, value)
-        return to_mapping(parse_config(mapping, self._where))
+        return to_mapping(parse_config(mapping, self.where))
 
     def check_size(self, num_entities: int) -> None:
         """ConfigError where what is fixed, or an end of a range, has no meaning with so many entities."""
@@ -104,10 +104,11 @@ class Space:
 
     def _named(self, loc: Location) -> str:
         """The place with its key, which an arm's own option has not in its."""
-        place, path = self._where(loc), key_path(loc)
+        place, path = self.where(loc), key_path(loc)
         return place if place.endswith(path) else f"{place}: {path}"
 
-    def _where(self, loc: Location) -> str:
+    def where(self, loc: Location) -> str:
+        """The file, line and key that decided a value, or the arm and the key."""
         path = key_path(loc)
         return self.origins.get(path, f"arm {self.arm.name}: {path}")
 
@@ -148,7 +149,7 @@ def compose(config: StudyConfig, arm: Arm) -> Space:
             arm=arm,
             tuned=tuple(sorted(tuned, key=lambda each: each.path)),
             fixed=tuple(sorted((path, value) for path, value in fixed.items() if not is_idle(path))),
-            origins={path: origin for path, (_, origin) in entries.items()},
+            origins={path: origin for path, (_, origin) in entries.items()} | _start_of(config, arm),
         )
         for params in _corners(space):
             _check_objective(space, space.config(params, seed=0))
@@ -177,6 +178,10 @@ def _check_used(config: StudyConfig, spaces: Iterable[Space]) -> None:
                 switch, needed = MATTERS[path]
                 must = f"must be left out, or {switch} must be {' or '.join(map(str, needed))} in an arm"
             raise ConfigError(f"{config.document.where((section, path))}: {must}: as it is it means nothing")
+
+
+def _start_of(config: StudyConfig, arm: Arm) -> dict[str, str]:
+    return {} if arm.checkpoint is None else {"pretrain.checkpoint": _start(config, arm)}
 
 
 def _start(config: StudyConfig, arm: Arm) -> str:

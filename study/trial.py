@@ -38,13 +38,21 @@ from study.scratch import scratch_folder
 from study.space import Space
 
 LOCK_PATIENCE = 120.0  # seconds to wait for a dying predecessor to let go of the trial's folder
+_START = ("pretrain", "checkpoint")
 _LOG = logging.getLogger(__name__)
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE}
 
 
 def same_dataset(name: str, passport: Mapping[str, object]) -> Dataset:
     """The data set that a study began with, by its passport; UserError when another one has its name now."""
-    dataset, began = load(name), passport["fingerprint"]
+    began = passport["fingerprint"]
+    try:
+        dataset = load(name)
+    except DataError as error:
+        if Path(name).exists() or not Path(name).is_absolute():
+            raise
+        moved = "the folder that the study began with; where it was moved, a link there to where it is will do"
+        raise UserError(f"{error}; it must be {moved}") from None
     if dataset.fingerprint != began:
         must = f"must be the one that the study began with (fingerprint {str(began)[:12]})"
         raise UserError(f"data set {name!r}: {must}, got {dataset.fingerprint[:12]}")
@@ -128,26 +136,27 @@ def with_start(arm: Arm, space: Space, dataset: Dataset) -> Arm:
     space.check_size(dataset.num_entities)
     if arm.checkpoint is None:
         return arm
-    path, cost = Path(arm.checkpoint).resolve(), cost_of_checkpoint(arm)
+    path, cost = Path(arm.checkpoint).resolve(), cost_of_checkpoint(space)
     config = parse_config(space.config(space.draw(lambda _: 0.5), seed=0))
     try:
         check_start(path, config, dataset)
     except CheckpointError as error:
-        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
+        raise StudyFileError(f"{space.where(_START)}: {error}") from None
     return replace(arm, checkpoint=str(path), checkpoint_sha256=sha256_of(path), pretraining=cost)
 
 
-def cost_of_checkpoint(arm: Arm) -> Cost:
+def cost_of_checkpoint(space: Space) -> Cost:
     """What the training took that the arm's checkpoint is of; StudyFileError where it is no checkpoint."""
+    arm = space.arm
     if arm.checkpoint is None:
         return Cost()
     try:
         spent = cost_of(Path(arm.checkpoint).resolve())
     except CheckpointError as error:
-        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {error}") from None
+        raise StudyFileError(f"{space.where(_START)}: {error}") from None
     if spent is None:
         must = "must say what its tables took, but an older version wrote it: train, join or export it anew"
-        raise StudyFileError(f"arm {arm.name}: pretrain.checkpoint: {arm.checkpoint}: {must}")
+        raise StudyFileError(f"{space.where(_START)}: {arm.checkpoint}: {must}")
     return Cost(trials=spent.trainings, epochs=spent.epochs, device_seconds=spent.device_seconds)
 
 

@@ -7,6 +7,7 @@ in another tool's table, which knows none, they must be equal. Seconds on severa
 Units other than the declared one are shown and never decide.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,6 +111,17 @@ def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
         return Verdict(fair=True, comparable=False, sentence=alone)
     equal = f"Fair: each of the {len(rows)} arms spent its budget of {budget}, {exactness}."
     return Verdict(fair=True, comparable=True, sentence=equal)
+
+
+def remedy(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
+    """What an amendment could change, so that the budgets of a search that has ended become equal; may be nothing."""
+    broken = {stop.arm for stop in record.stops if stop.errors}
+    if any(row.completion is Completion.STOPPED and row.arm in broken for row in rows):
+        return "A larger `failures.identical_errors` lets a stopped arm go on."
+    if any(row.completion in {Completion.SHORT, Completion.OVER} for row in rows) and _is_timed(record):
+        needed = max(max(row.search.device_seconds, row.interval / COARSE) for row in rows)
+        return f"A budget of {math.ceil(needed):,} device-seconds is one that all arms can keep to."
+    return ""
 
 
 def _kinds(record: StudyRecord) -> tuple[str, ...]:

@@ -118,3 +118,27 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     ran = kge(*arguments)
     assert (ran.code, ran.out, ran.err) == (2, "", f"error: {sentence}\n")
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("first", ["head\trelation\ttail", "Subject\tPredicate\tObject ", "h\tr\tt"])
+def test_a_header_is_no_triple(kge: Kge, tmp_path: Path, first: str) -> None:
+    file = tmp_path / "graph" / "valid.tsv"
+    file.write_text(f"{first}\n{file.read_text()}")
+    ran = kge("data", "passport", "graph")
+    said = f"error: graph/valid.tsv:1: must be a triple, got a header: {first!r}; take the line out\n"
+    assert (ran.code, ran.out, ran.err) == (2, "", said)
+
+
+def test_names_of_columns_are_names_elsewhere(kge: Kge, tmp_path: Path) -> None:
+    file = tmp_path / "graph" / "train.tsv"
+    file.write_text(f"{file.read_text()}head\trelation\ttail\n")
+    assert kge("data", "passport", "graph").code == 0
+
+
+def test_a_training_says_what_its_data_set_is_warned_of(kge: Kge, tmp_path: Path) -> None:
+    file = tmp_path / "graph" / "train.tsv"
+    file.write_text(f"{file.read_text()} a\tlikes\tb\n")
+    blank = "1 of 6 entities have a blank before or after their name, as in ' a'"
+    assert blank in json.loads(kge("data", "passport", "graph").out)["warnings"]
+    assert f"graph: {blank}\n" in kge("train", "small.yaml", "--directory", "x").err
+    assert blank not in kge("train", "small.yaml", "--directory", "x").err, "said where it began"

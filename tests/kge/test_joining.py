@@ -63,6 +63,7 @@ def test_what_cannot_be_joined_is_refused(kge: Kge) -> None:
             (tucker, tucker),
             f"{tucker}: model.name must be one that can be joined ({', '.join(JOINABLE)}), got 'tucker'",
         ),
+        ((first, f"./{first}"), "models to join: must be different ones, got one file twice"),
         ((first, "none.pt"), "none.pt: must be a checkpoint, but it does not exist"),
     ):
         ran = kge("join", *paths, "--out", "joined.pt")

@@ -50,6 +50,14 @@ def test_a_file_of_queries_is_answered_as_a_table(kge: Kge, trained: str) -> Non
         assert float(row["score"]) == pytest.approx(record["score"], rel=1e-6)
 
 
+def test_what_training_has_not_met_is_said(kge: Kge, trained: str) -> None:
+    ran = kge("predict", trained, "--head", "d", "--relation", "likes")
+    met = "whose entity or relation training has not met, so their answers are near chance"
+    assert (ran.code, ran.err) == (0, f"1 of 1 queries {met}, as (d, likes)\n")
+    Path("ask.tsv").write_text("a\tlikes\t?\nd\tlikes\t?\n")
+    assert kge("predict", trained, "--batch", "ask.tsv").err == f"1 of 2 queries {met}, as (d, likes)\n"
+
+
 def test_answers_go_to_a_file_whole_or_not_at_all(kge: Kge, trained: str, tmp_path: Path) -> None:
     Path("ask.tsv").write_text("a\tlikes\t?\n?\tis 'x'\tb\n")
     printed = kge("predict", trained, "--batch", "ask.tsv", "--json", "--new-only")

@@ -57,6 +57,7 @@ class Run:
     """The study at its end, and what was said."""
 
     record: StudyRecord
+    closed: StudyRecord  # before it was said that the budgets are unequal
     said: str
     status: str
 
@@ -69,14 +70,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{home}{os.pathsep}{root}"}
 
-    def study(*arguments: str) -> str:
+    def study(*arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-m", "study.cli", *arguments, "--home", str(home)]
         done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    said = study("run", "faults.yaml", "--plain")
-    return Run(study_record(sqlite_url(home / "faults" / "study.db"), "faults"), said, study("status", "faults"))
+    said = study("run", "faults.yaml", "--plain", code=1)
+    closed = study_record(sqlite_url(home / "faults" / "study.db"), "faults")
+    study("resume", "faults", "--plain", "--unequal")
+    record = study_record(sqlite_url(home / "faults" / "study.db"), "faults")
+    return Run(record, closed, said, study("status", "faults"))
 
 
 def test_the_arm_of_the_broken_model_stops_and_the_other_uses_its_budget_up(run: Run) -> None:
@@ -99,6 +103,7 @@ def test_what_memory_does_not_hold_is_halved_and_the_epochs_end_exactly(run: Run
     assert [trial.attempts for trial in whole] == [3] * 4, "all rows, 256, 128"
     assert "  budget      7 spent, 0 reserved of 7 epochs" in run.status
     [replicate] = run.record.replicate_records
+    assert (run.closed.openings, [each.arm for each in run.record.openings]) == ((), ["complex.sce"])
     assert (replicate.arm, replicate.state) == ("complex.sce", TrialState.COMPLETE)
     assert replicate.test_metrics
     assert run.record.budget == Cost(epochs=7)

@@ -1,6 +1,7 @@
 """`study plan` through the front door: what it says, what it refuses, and that it leaves nothing behind."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -229,6 +230,63 @@ def test_one_seed_is_warned_of(nothing_written: Path, monkeypatch: pytest.Monkey
         write(nothing_written, changed(("replicates: 2", f"replicates: {replicates}")))
         assert study(monkeypatch, "plan", "small.yaml") == 0
         assert (caution in capsys.readouterr().out) == is_warned
+
+
+def test_what_is_allowed_and_not_likely_meant_is_said(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    epochs = ("budget: {trials: 4}", "budget: {epochs: 5}")
+    twins = ("losses: [sce, ", "losses: [sce, {name: sce, label: twin}, ")
+    longer = ("training.max_epochs: 3\n", "training.max_epochs: 6\n  schedule.warmup: 6\n  validation.every: 4\n")
+    huge = ("{cpus_per_trial: 1, max_concurrent: 2}", "{cpus_per_trial: 4096, custom: {tpu: 1}}")
+    write(nothing_written, changed(epochs, twins, longer, huge))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Caution: ")]
+    text = (nothing_written / "small.yaml").read_text()
+    at = f"small.yaml:{line_of(text, 'resources')}: resources"
+    cpus = os.cpu_count()
+    assert said[:-2] == [
+        "Caution: complex.twin and complex.sce are the same arm under two names.",
+        "Caution: transe-l1.twin and transe-l1.sce are the same arm under two names.",
+        "Caution: a training may take 6 epochs, and the budget of 5 ends it before: 6 arms.",
+        "Caution: after 2 random trials of full length nothing of the budget is left for tpe: 6 arms.",
+        "Caution: rungs at 2 epochs wait for the first validation, after 4: 6 arms.",
+        "Caution: schedule.warmup may be as long as a training, whose rate then never comes to its height: 6 arms.",
+        f"Caution: {at}.cpus_per_trial: must be at most {cpus} where the cluster is this machine, got 4096.",
+        f"Caution: {at}.custom.tpu: must be left out where the cluster is this machine, which has CPUs and GPUs.",
+    ]
+    assert said[-1].endswith(
+        "test triples (70 %) have their pair the other way round in train, so a rule may answer them."
+    )
+
+
+def test_a_trial_that_fits_no_machine_is_refused_before_ray_starts(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    text = changed(("{cpus_per_trial: 1, max_concurrent: 2}", "{gpus_per_trial: 4096}"))
+    write(nothing_written, text)
+    assert study(monkeypatch, "run", "small.yaml") == 2
+    said = capsys.readouterr().err
+    at = f"small.yaml:{line_of(text, 'resources')}: resources.gpus_per_trial"
+    assert said.startswith(f"error: {at}: must be at most ")
+    assert said.endswith(" where the cluster is this machine, got 4096; --address names another cluster\n")
+    assert [each.name for each in nothing_written.iterdir()] == ["small.yaml"]
+
+
+def test_a_study_file_that_does_not_exist_is_no_name(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    write(nothing_written, VALID)
+    assert study(monkeypatch, "resume", "smal.yaml") == 2
+    assert capsys.readouterr().err == "error: smal.yaml: must be a study file that exists, or the name of a study\n"
+
+
+def test_a_key_is_tuned_or_fixed(nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    text = changed(("spaces:\n", "spaces:\n  training.max_epochs: {int: [1, 3]}\n"))
+    write(nothing_written, text)
+    assert study(monkeypatch, "plan", "small.yaml") == 2
+    at = f"small.yaml:{line_of(text, 'training.max_epochs: 3')}: fixed.training.max_epochs"
+    assert capsys.readouterr().err == f"error: {at}: must not stand under `spaces` as well\n"
 
 
 def test_an_unknown_study_is_one_line_and_exit_code_2(

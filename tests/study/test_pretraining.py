@@ -33,7 +33,7 @@ from study.records import (
     TrialState,
 )
 from study.report import fairness
-from study.space import compose_all
+from study.space import Space, compose_all
 from study.status import status_lines
 from study.timeline import timeline
 from study.trial import cost_of_checkpoint, same_starts
@@ -334,6 +334,10 @@ def test_a_file_that_is_another_now_is_refused(tmp_path: Path) -> None:
         same_starts([arm])
 
 
+def space_of(arm: Arm) -> Space:
+    return Space(arm=arm, tuned=(), fixed=())
+
+
 def test_a_file_is_charged_with_all_that_it_was_made_of(tmp_path: Path) -> None:
     data = load("synthetic")
     config = parse_config({**FIRST, "training": {"max_epochs": 2, "batch_size": 512}})
@@ -342,13 +346,15 @@ def test_a_file_is_charged_with_all_that_it_was_made_of(tmp_path: Path) -> None:
     parts = [tmp_path / name / "last.pt" for name in ("a", "b")]
     join_models(parts, data, joined := tmp_path / "joined.pt")
     arm = replace(records_factory.arm("complex", "sce"), name="complex.file", checkpoint=str(joined))
-    whole = cost_of_checkpoint(arm)
+    whole = cost_of_checkpoint(space_of(arm))
     assert (whole.trials, whole.epochs) == (2, 4)
-    assert whole.device_seconds > cost_of_checkpoint(replace(arm, checkpoint=str(parts[0]))).device_seconds > 0
+    assert (
+        whole.device_seconds > cost_of_checkpoint(space_of(replace(arm, checkpoint=str(parts[0])))).device_seconds > 0
+    )
     content = checkpoint.load(joined)
     torch.save({key: value for key, value in content.items() if key != "before"}, joined)
     with pytest.raises(StudyFileError, match=r"^arm complex\.file: pretrain\.checkpoint: \S+ must say what its tables"):
-        cost_of_checkpoint(arm)
+        cost_of_checkpoint(space_of(arm))
 
 
 @pytest.mark.parametrize(("file", "message"), [("none.pt", "does not exist"), ("text.pt", "must be a checkpoint")])
@@ -356,7 +362,8 @@ def test_a_file_that_is_no_start_is_refused_before_anything_is_written(tmp_path:
     (tmp_path / "text.pt").write_text("tables")
     code, said = run_study(tmp_path, "refused", losses=FROM_BOTH.replace("BEST", str(tmp_path / file)), trials=2)
     assert (code, said.count("\n")) == (2, 1)
-    assert "arm complex.file: pretrain.checkpoint: " in said
+    assert said.startswith("error: refused.yaml:")
+    assert f": arms.losses[2].pretrain: {tmp_path / file}: " in said
     assert message in said
     assert not (tmp_path / "refused").exists()
     plan = [sys.executable, "-m", "study.cli", "plan", "refused.yaml"]

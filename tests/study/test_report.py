@@ -27,7 +27,7 @@ from study.records import (
     TrialRecord,
     TrialState,
 )
-from study.report import build
+from study.report import build, fairness
 from tests.study import records_factory as factory
 from tests.study.parsed_page import Node, read_page, rows
 
@@ -231,6 +231,20 @@ def test_seconds_may_end_within_one_validation_interval(page: Callable[[StudyRec
     assert [item.text for item in node.find("li")] == ["complex.sans fell short: 9.4 of 10 device-seconds (94 %)"]
     node = verdict(page(seconds_record(10.4, 9.5, 10.0, 10.6, interval=0.5)))
     assert [item.text for item in node.find("li")] == ["transe.sans overspent: 10.6 of 10 device-seconds (106 %)"]
+
+
+def test_a_budget_is_named_that_all_arms_can_keep_to() -> None:
+    def said(*spent: float, interval: float) -> str:
+        record = seconds_record(*spent, interval=interval)
+        return fairness.remedy(record, fairness.spendings(record))
+
+    assert said(10.4, 9.5, 10.0, 9.9, interval=0.5) == ""
+    assert (
+        said(10.4, 9.5, 10.0, 14.6, interval=0.5) == "A budget of 15 device-seconds is one that all arms can keep to."
+    )
+    assert (
+        said(10.0, 9.0, 10.0, 10.0, interval=2.0) == "A budget of 40 device-seconds is one that all arms can keep to."
+    )
 
 
 def test_seconds_of_several_kinds_of_device_are_no_budget(page: Callable[[StudyRecord], Node]) -> None:

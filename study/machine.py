@@ -1,0 +1,33 @@
+"""Whether a trial fits on this machine, as far as that is known before Ray has started."""
+
+import os
+from collections.abc import Iterator
+
+import torch
+
+from study.config import StudyConfig
+from study.errors import StudyFileError
+
+_RAYS_KIND = "accelerator_type:"  # a resource that Ray gives to a node by itself
+
+
+def check_fits(config: StudyConfig) -> None:
+    """StudyFileError where no trial could ever start in a cluster of this machine alone."""
+    for sentence in lacking(config):
+        raise StudyFileError(f"{sentence}; --address names another cluster")
+
+
+def lacking(config: StudyConfig) -> Iterator[str]:
+    """What a trial needs and this machine has not, by file, line and key."""
+    needs = config.resources
+    for key, need, most in (
+        ("cpus_per_trial", needs.cpus_per_trial, os.cpu_count() or 1),
+        ("gpus_per_trial", needs.gpus_per_trial, torch.cuda.device_count()),
+    ):
+        if need > most:
+            where = config.document.where(("resources", key))
+            yield f"{where}: must be at most {most} where the cluster is this machine, got {need:g}"
+    for name in needs.custom:
+        if not name.startswith(_RAYS_KIND):
+            where = config.document.where(("resources", "custom", name))
+            yield f"{where}: must be left out where the cluster is this machine, which has CPUs and GPUs"
