@@ -42,7 +42,8 @@ class ArmsSection(Section):
     """Every model meets every loss. An entry is a name, or a mapping with `name`, fixed options and a `label`.
 
     A loss may start from the tables of another training: `pretrain: LABEL` names another loss of the list (the best
-    trial of the arm with the same model), `pretrain: {checkpoint: FILE}` a file.
+    trial of the arm with the same model), `pretrain: {checkpoint: FILE}` a file. It may have a `training_type` of its
+    own: without, it has that of `fixed`, or the loss's first.
     """
 
     models: tuple[Entry, ...]
@@ -308,6 +309,7 @@ class _Part:
     name: str
     label: str
     fixed: tuple[tuple[str, Value], ...]
+    training_type: str | None = None  # of a loss; None: the study's
     source: str | None = None  # the label of the loss whose tables it starts from
     checkpoint: str | None = None  # ... or the file
 
@@ -321,6 +323,7 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
         options = dict(entry) if isinstance(entry, dict) else {"name": entry}
         label = options.pop("label", options.get("name"))
         start = _start(document, at, options.pop("pretrain", None)) if kind == "loss" else {}
+        training_type = options.pop("training_type", None) if kind == "loss" else None
         other = {"loss": {"name": "sce"}} if kind == "model" else {"model": {"name": "distmult"}}
         parse_config({"dataset": file.dataset, kind: options, **other}, _inside(document, at, entry))
         if not isinstance(label, str) or not _LABEL.fullmatch(label):
@@ -331,7 +334,11 @@ def _parts(document: Document, file: StudyFile, kind: Literal["model", "loss"]) 
             )
         labels.add(label)
         name = options.pop("name")
-        yield _Part(name=name, label=label, fixed=tuple(sorted(flatten({kind: options}).items())), **start)
+        if training_type is not None and training_type not in (known := LOSSES[name].training_types):
+            where = document.where((*at, "training_type"))
+            raise StudyFileError(f"{where}: {unknown(f'training type of {name}', training_type, known)}")
+        fixed = tuple(sorted(flatten({kind: options}).items()))
+        yield _Part(name=name, label=label, fixed=fixed, training_type=training_type, **start)
 
 
 def _start(document: Document, at: Location, pretrain: object) -> dict[str, str]:
@@ -376,8 +383,8 @@ def _inside(document: Document, at: Location, entry: Entry) -> Where:
 
 
 def _arm(file: StudyFile, model: _Part, loss: _Part, training_type: Value) -> Arm:
-    class_ = LOSSES[loss.name]
-    type_ = class_.training_types[0] if training_type is None else str(training_type)
+    chosen = loss.training_type or training_type
+    type_ = LOSSES[loss.name].training_types[0] if chosen is None else str(chosen)
     return Arm(
         name=f"{model.label}.{loss.label}",
         dataset=file.dataset,

@@ -249,7 +249,9 @@ def _entries(config: StudyConfig, arm: Arm) -> Iterator[tuple[str, tuple[Any, st
             _check_path(path, entry, known, origin, section="spaces")
             yield path, (entry, origin)
     anywhere = set().union(*(paths(each.model, each.loss) for each in config.arms))
-    for section, values in (("spaces", config.spaces), ("fixed", config.fixed)):
+    # The fixed training type is that of the arms whose loss has none of its own.
+    fixed = {path: arm.training_type if path == "training.type" else value for path, value in config.fixed.items()}
+    for section, values in (("spaces", config.spaces), ("fixed", fixed)):
         for path, value in values.items():
             origin = config.document.where((section, path))
             _check_path(path, value, anywhere, origin, section=section)

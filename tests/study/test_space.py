@@ -257,3 +257,20 @@ def test_a_bad_pair_of_values_names_the_arm() -> None:
     space = replace(space, origins={})
     with pytest.raises(Exception, match=r"^arm complex\.sce: optimizer\.lr: must be > 0, got -1\.0$"):
         space.config(space.draw(lambda _: 0.5) | {"optimizer.lr": -1.0}, seed=0)  # type: ignore[operator]
+
+
+def test_a_loss_may_have_a_training_type_of_its_own() -> None:
+    losses = (
+        "[sce, {name: sce, training_type: k_vs_all, label: kvs}, {name: ns, training_type: one_vs_all, label: all}]"
+    )
+    for fixed in ("", "  training.type: one_vs_all\n"):
+        study = config(("[sce, {name: ns, normalize: mean}]", losses), ("fixed:\n", f"fixed:\n{fixed}"))
+        assert [arm.training_type for arm in study.arms[:3]] == ["one_vs_all", "k_vs_all", "one_vs_all"]
+        assert [arm.objective for arm in study.arms[:3]] == ["p_d", "p_d", "odds"]
+        for arm, space in zip(study.arms, compose_all(study).values(), strict=True):
+            trained = space.config(space.draw(lambda _: 0.5), seed=0)["training"]
+            assert trained["type"] == arm.training_type
+    wrong = ("[sce, {name: ns, normalize: mean}]", "[{name: ns, training_type: k_vs_all}]")
+    at = r"^small\.yaml:8: arms\.losses\[0\]\.training_type: unknown training type of ns 'k_vs_all' \(known: neg"
+    with pytest.raises(StudyFileError, match=at):
+        config(wrong)
