@@ -18,9 +18,9 @@ STANDARD = ("head", "relation", "tail")
 _HEADERS = tuple(  # what a head, a relation and a tail are called above columns
     frozenset(names.split())
     for names in (
-        "h s head subject subj source src from e1 head_entity head_id subject_id source_id",
-        "r p relation predicate pred rel edge property relation_id predicate_id relation_type",
-        "t o tail object obj target tgt dst to e2 tail_entity tail_id object_id target_id",
+        "h s head subject subj source src from e1 entity1 head_entity head_id head_name subject_id source_id",
+        "r p relation relationship predicate pred rel edge property relation_id relation_name predicate_id",
+        "t o tail object obj target tgt dst to e2 entity2 tail_entity tail_id tail_name object_id target_id",
     )
 )
 
@@ -53,7 +53,7 @@ def declared(folder: Path) -> tuple[str, ...] | None:
 
 def is_header(triple: Sequence[str]) -> bool:
     """Whether head, relation and tail are names of columns and no triple."""
-    return all(name.strip().casefold() in names for name, names in zip(triple, _HEADERS, strict=True))
+    return all(name.strip("#\"' \r").casefold() in names for name, names in zip(triple, _HEADERS, strict=True))
 
 
 def declare(folder: Path, order: Sequence[str]) -> None:

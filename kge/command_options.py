@@ -98,13 +98,11 @@ def name_of_dataset(checkpoint: Path, named: str | None) -> str:
 
 def dataset_of(checkpoint: Path, named: str | None) -> "Dataset":
     """The same, loaded."""
-    from kge.catalog import load
+    from kge.catalog import NAMES, load, unknown_dataset
     from kge.errors import DataError
 
     name = name_of_dataset(checkpoint, named)
-    try:
-        return load(name)
-    except DataError as error:
-        if named is not None:
-            raise
-        raise DataError(f"{checkpoint}: was trained on {name!r}, --dataset says where that is now: {error}") from None
+    if named is None and name not in NAMES and not Path(name).exists():
+        told = f"{checkpoint}: was trained on {name!r}, --dataset says where that is now"
+        raise DataError(f"{told}: {unknown_dataset(name)}")
+    return load(name)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from study.budget import amount, most_epochs
+from study.budget import most_epochs
 from study.config import StudyConfig
+from study.pretraining import most_paid
 from study.records import Value
 from study.rungs import levels
 from study.space import Space
@@ -16,8 +17,7 @@ def cautions(config: StudyConfig, spaces: Mapping[str, Space]) -> Iterator[str]:
     """All that is to be said of a study without its data set and machine."""
     epochs = {name: most_epochs(space.card()) for name, space in spaces.items()}
     yield from _alike(spaces)
-    yield from _short_budget(config, epochs)
-    yield from _random_trials(config, epochs)
+    yield from _of_epochs(config, epochs)
     yield from _late_validations(config, spaces, epochs)
     yield from _long_warmups(spaces, epochs)
     if config.replicates < 2:
@@ -38,38 +38,38 @@ def _is_same(one: Space, other: Space) -> bool:
     return len(set(nameless)) == 1 and (one.tuned, one.fixed) == (other.tuned, other.fixed)
 
 
-def _short_budget(config: StudyConfig, epochs: Mapping[str, int]) -> Iterator[str]:
-    limit = amount(config.budget, config.budget_unit)
-    short = [name for name, longest in epochs.items() if config.budget_unit == "epochs" and longest > limit]
-    if short:
-        longest = max(epochs[name] for name in short)
-        yield f"a training may take {longest} epochs, and the budget of {limit:g} ends it before: {_some(short)}"
-
-
-def _random_trials(config: StudyConfig, epochs: Mapping[str, int]) -> Iterator[str]:
-    """Epochs buy so many whole trainings; more trials only where some end early."""
-    limit, asked = amount(config.budget, config.budget_unit), config.search.random_trials
-    if config.budget_unit != "epochs" or asked is None or config.search.sampler == "random":
+def _of_epochs(config: StudyConfig, epochs: Mapping[str, int]) -> Iterator[str]:
+    """Epochs buy so many whole trainings, after what an arm starts from is paid; more only where some end early."""
+    if config.budget_unit != "epochs":
         return
-    few = [name for name, longest in epochs.items() if asked * longest >= limit]
-    if few:
-        after = f"after {asked} random trials of full length nothing of the budget is left for {config.search.sampler}"
-        yield f"{after}: {_some(few)}"
+    arms = {arm.name: arm for arm in config.arms}
+    left = {name: config.budget.epochs - most_paid(arms[name], arms, epochs) for name in epochs}
+    if nothing := [name for name in epochs if left[name] <= 0]:
+        yield f"what it starts from may take the whole budget, and leave no trial: {_some(nothing)}"
+    if short := [name for name, longest in epochs.items() if 0 < left[name] < longest]:
+        yield f"a training may be longer than the budget, which then ends it: {_some(short)}"
+    sampler, first = config.search.sampler, config.search.first
+    few = [name for name, longest in epochs.items() if longest <= left[name] <= first * longest]
+    if few and sampler != "random":
+        yield f"after {first} random trials of full length nothing of the budget is left for {sampler}: {_some(few)}"
 
 
 def _late_validations(config: StudyConfig, spaces: Mapping[str, Space], epochs: Mapping[str, int]) -> Iterator[str]:
-    """A rung is asked at the first validation that is not before it; several of them at one validation are one."""
+    """A rung is asked at the first validation that is not before it, and none at the end of a training."""
     if config.pruning is None:
         return
     first, factor = config.pruning.min_epochs, config.pruning.reduction_factor
-    arms = dict[tuple[float, str], list[str]]()
+    arms = dict[str, list[str]]()
     for name, space in spaces.items():
         every = _largest(space, "validation.every") or 1
         late = [str(rung) for rung in levels(first, factor, until=epochs[name] - 1) if rung < every]
-        if late:
-            arms.setdefault((every, ", ".join(late)), []).append(name)
-    for (every, rungs), names in arms.items():
-        yield f"rungs at {rungs} epochs wait for the first validation, after {every:g}: {_some(names)}"
+        if late and every >= epochs[name]:
+            arms.setdefault("a training may be validated at its end alone, and is not pruned then", []).append(name)
+        elif late:
+            said = f"rungs at {', '.join(late)} epochs wait for the first validation, after {every:g}"
+            arms.setdefault(said, []).append(name)
+    for said, names in arms.items():
+        yield f"{said}: {_some(names)}"
 
 
 def _long_warmups(spaces: Mapping[str, Space], epochs: Mapping[str, int]) -> Iterator[str]:

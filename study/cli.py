@@ -31,7 +31,7 @@ from study.cluster_commands import (
     submit,
     with_code_option,
 )
-from study.errors import StudyError, UserError
+from study.errors import StudyError, UnequalError, UserError
 
 if TYPE_CHECKING:
     from study.drive import Audience
@@ -119,11 +119,12 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     config = replace(config, arms=tuple(arms))
     for line in plan_lines(config, spaces):
         click.echo(line)
+    process = resident()  # without the graph, which is a part of each training
     of_data = warnings_of(load(config.dataset)) if is_here(config.dataset) else ()
     for sentence in (*cautions(config, spaces), *lacking(config), *of_data):
         click.echo(f"Caution: {sentence}.")
     large = [price.largest(space, sizes) for space in spaces.values()]
-    for line in memory_lines(spaces, large, process=resident()):
+    for line in memory_lines(spaces, large, process=process):
         click.echo(line)
     cases = [price.cases(spaces[each.arm], each) for each in large]
     if timer is not None:
@@ -208,9 +209,10 @@ def run(
     config = load_study(file)
     where = site(new_name(config, name), home=home, database=database)
     afar = remote(where.name, checkpoints)
-    with _audience(plain=plain) as audience:
+    place = _place_in_words(home, database, address)
+    with _audience(plain=plain) as audience, _closed(where.name, place):
         finished = drive.run(config, where, remote=afar, address=address, audience=audience)
-    return _ended(finished, where.name, home, database, address)
+    return _ended(finished, where.name, place)
 
 
 @study.command()
@@ -505,19 +507,34 @@ def _resume(
 ) -> int:
     from study import drive
 
-    with _audience(plain=plain) as audience:
+    place = _place_in_words(home, database, address)
+    with _audience(plain=plain) as audience, _closed(where.name, place):
         finished = drive.resume(
             where, revision=revision, address=address, audience=audience, search=search, unequal=unequal
         )
-    return _ended(finished, where.name, home, database, address)
+    return _ended(finished, where.name, f"{place} --unequal" if unequal else place)
 
 
-def _ended(finished: bool, name: str, home: Path | None, database: str | None, address: str) -> int:
+def _place_in_words(home: Path | None, database: str | None, address: str) -> str:
+    """The options that a command on the same study needs."""
+    place = (f" --home {shlex.quote(str(home))}" if home else "") + (" --database ..." if database else "")
+    return place if address == "local" else f"{place} --address {address}"
+
+
+@contextmanager
+def _closed(name: str, place: str) -> Iterator[None]:
+    """A test split that stays closed comes with the command that opens it."""
+    try:
+        yield
+    except UnequalError as error:
+        opens = f"`study resume {name}{place} --unequal` opens it all the same."
+        raise UnequalError(f"{error} {opens}") from None
+
+
+def _ended(finished: bool, name: str, options: str) -> int:
     if finished:
         return 0
-    place = (f" --home {shlex.quote(str(home))}" if home else "") + (" --database ..." if database else "")
-    place += "" if address == "local" else f" --address {address}"
-    click.echo(f"interrupted: `study resume {name}{place}` continues it", err=True)
+    click.echo(f"interrupted: `study resume {name}{options}` continues it", err=True)
     return console.INTERRUPTED
 
 

@@ -213,7 +213,12 @@ class StudyConfig:
 def load_study(path_or_name: str | Path) -> StudyConfig:
     """The study of a file, or a built-in one by name; StudyFileError says what is wrong and where."""
     with study_file_errors():
-        return _resolve(read(_find(str(path_or_name))))
+        config = _resolve(read(_find(str(path_or_name))))
+        for path in config.fixed:  # studies that have begun so go on
+            if path in config.spaces:
+                where = config.document.where(("fixed", path))
+                raise ConfigError(f"{where}: must not stand under `spaces` as well")
+    return config
 
 
 def parse_study(text: str, path: str, *, dataset: str | None = None) -> StudyConfig:
@@ -265,14 +270,15 @@ def _find(path_or_name: str) -> Path:
 def _resolve(document: Document) -> StudyConfig:
     _refuse_nested(document)
     file = parse(StudyFile, document)
-    for path in file.spaces.keys() & file.fixed.keys():
-        raise ConfigError(f"{document.where(('fixed', path))}: must not stand under `spaces` as well")
     if file.dataset not in NAMES:  # workers have working folders of their own
         file = replace(file, dataset=str(Path(file.dataset).absolute()))
     training_type = file.fixed.get("training.type")
     models = tuple(_parts(document, file, "model"))
     losses = tuple(_parts(document, file, "loss"))
     _check_starts(document, file, losses)
+    if training_type is not None and all(loss.training_type for loss in losses):
+        where = document.where(("fixed", "training.type"))
+        raise ConfigError(f"{where}: must be left out: every loss has its own `training_type`")
     arms = tuple(_arm(file, model, loss, training_type) for model, loss in product(models, losses))
     comparison_plan(file.comparison, arms, document.where)  # refuses what is no pair of these arms
     return StudyConfig(

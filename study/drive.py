@@ -21,14 +21,14 @@ from kge.fitting import Evaluation
 from study.arms import Arms, Search
 from study.config import StudyConfig, parse_study
 from study.environment import environment
-from study.errors import StudyExistsError, UserError, WorldError
+from study.errors import StudyExistsError, UnequalError, UserError, WorldError
 from study.evidence import write_report
 from study.fetching import fetch_models, fetch_ranks
 from study.history import ledger_over, study_record, trial_records
 from study.lease import LOST, Hold
 from study.nodes import Slots
 from study.object_store import CHECKPOINTS, ObjectStore, forgetting, remote_of
-from study.opening import TestJob, closed, due, open_test, opened, progress, record_test, untested
+from study.opening import Closed, TestJob, open_test, progress, record_test, untested
 from study.records import Continuation, Outcome, ReplicateRecord, Selection
 from study.replicate import ReplicateWork
 from study.report import hardware
@@ -90,7 +90,7 @@ def resume(
 ) -> bool:
     """Take a study up where it is and bring it to its report; without search, the search must have ended.
 
-    With unequal budgets the test split stays closed, unless it is said to be `unequal`: then WorldError at the end.
+    Where budgets differ the test split stays closed, and UnequalError comes at the end, unless `unequal` is said.
     """
     stop = Stop()
     with closing(site.open()) as store:
@@ -215,7 +215,7 @@ class Drive:
         self._audience = audience
         self._hold = hold
         self._unequal = unequal
-        self._closed = ""  # why the test split was not opened
+        self._closed: Closed | None = None  # where the test split was not opened
         self._remote = remote_of(registration.environment)
         self._fingerprint = str(registration.passport["fingerprint"])
         self._forget: Callable[[Path], object] = forget
@@ -300,10 +300,8 @@ class Drive:
     def _test(self) -> bool:
         folder, study, remote = self._site.folder, self._study.name, self._remote
         self._hold.check()
-        selections = current(self._store.selections(study))
-        if due(self._store, study=study, selections=selections) and not self._unequal:
-            self._closed = closed(study_record(self._site.database, study))
-        jobs = (opened if self._closed else open_test)(self._store, study=study, folder=folder, selections=selections)
+        record = study_record(self._site.database, study)
+        jobs, self._closed = open_test(self._store, record=record, folder=folder, unequal=self._unequal)
         device, fingerprint = Slots.of(self._config.resources).device, self._fingerprint
 
         def rank(job: TestJob) -> Evaluation | Outcome:
@@ -329,8 +327,8 @@ class Drive:
         write_report(record, folder=folder, out=folder / "report", say=self._audience.say)
         self._audience.say(f"report: {folder / 'report' / 'index.html'}")
         if self._closed:
-            how = f"`study resume {record.name} --unequal` opens it all the same"
-            raise WorldError(f"study {record.name!r}: the test split stays closed; {how}. {self._closed}")
+            which, why = ", ".join(self._closed.arms), self._closed.why
+            raise UnequalError(f"study {record.name!r}: the test split stays closed for {which}. {why}")
         return True
 
     def _goes_on(self) -> bool:

@@ -6,6 +6,7 @@ StudyError               root
     UnknownStudyError    no study of that name
     StudyExistsError     a study of that name has been started before
     StudyLockedError     another driver holds the study
+  UnequalError           arms did not spend what was declared, so nothing may be compared: exit code 1
   WorldError             the machine, database or cluster failed: exit code 1
 """
 
@@ -34,6 +35,10 @@ class StudyExistsError(UserError):
 
 class StudyLockedError(UserError):
     """Another driver is running this study."""
+
+
+class UnequalError(StudyError):
+    """The study came to its end, but arms did not spend the declared budget, so the test split stays closed."""
 
 
 class WorldError(StudyError):

@@ -22,6 +22,7 @@ from study.records import (
     TrialRecord,
     TrialState,
 )
+from study.report.fairness import unequal
 from study.sealing import sealed, stands
 from study.store import AttemptRecord, Registration, Store
 
@@ -85,10 +86,19 @@ def is_done(record: StudyRecord, arm: str) -> bool:
     return is_replicated(record, arm) and (not record.amendments or is_searched(record))
 
 
+def is_closed(record: StudyRecord, arm: str) -> bool:
+    """True when the arm's test split was not opened, and is not going to be, because budgets were not equal."""
+    trained = {each.index for each in record.current_replicates(arm) if each.state is TrialState.COMPLETE}
+    noted = {index for opening in record.openings if opening.arm == arm for index in opening.replicates}
+    are_over = all(each.state.is_final for each in record.replicate_records)
+    return bool(trained) and not trained & noted and are_over and is_searched(record) and bool(unequal(record))
+
+
 def is_replicated(record: StudyRecord, arm: str) -> bool:
-    """True when every replicate of the arm's selection was ranked or failed."""
+    """True when every replicate of the arm's selection was ranked, or trained and not to be ranked, or failed."""
     replicates = record.current_replicates(arm)
-    through = [each for each in replicates if each.test_metrics or each.state is TrialState.FAIL]
+    ends = {TrialState.COMPLETE, TrialState.FAIL} if is_closed(record, arm) else {TrialState.FAIL}
+    through = [each for each in replicates if each.test_metrics or each.state in ends]
     return len(through) == len(replicates) >= record.replicates
 
 

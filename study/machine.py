@@ -8,7 +8,7 @@ import torch
 from study.config import StudyConfig
 from study.errors import StudyFileError
 
-_RAYS_KIND = "accelerator_type:"  # a resource that Ray gives to a node by itself
+_RAYS_OWN = ("accelerator_type:", "node:")  # how resources begin that Ray gives to a node by itself
 
 
 def check_fits(config: StudyConfig) -> None:
@@ -28,6 +28,6 @@ def lacking(config: StudyConfig) -> Iterator[str]:
             where = config.document.where(("resources", key))
             yield f"{where}: must be at most {most} where the cluster is this machine, got {need:g}"
     for name in needs.custom:
-        if not name.startswith(_RAYS_KIND):
+        if not name.startswith(_RAYS_OWN):
             where = config.document.where(("resources", "custom", name))
             yield f"{where}: must be left out where the cluster is this machine, which has CPUs and GPUs"

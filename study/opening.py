@@ -21,8 +21,9 @@ from study.errors import UserError
 from study.layout import best_checkpoint, replicate_folder
 from study.object_store import ObjectStore
 from study.records import Opening, Outcome, ReplicateRecord, Selection, StudyRecord, TrialState
-from study.report.fairness import remedy, spendings, verdict
+from study.report import fairness
 from study.sealing import sealed
+from study.selection import current
 from study.store import Store
 from study.work import ArmProgress
 
@@ -55,33 +56,31 @@ def untested(store: Store, *, study: str, folder: Path, selections: Iterable[Sel
     ]
 
 
-def open_test(store: Store, *, study: str, folder: Path, selections: Sequence[Selection]) -> list[TestJob]:
-    """Note the opening of every arm that has a trained replicate, and return what is still to be ranked."""
-    for opening in due(store, study=study, selections=selections):  # all of them are allowed before one is written
-        store.record_opening(study, opening)
-    return untested(store, study=study, folder=folder, selections=selections)
+@dataclass(frozen=True, kw_only=True)
+class Closed:
+    """The arms that are not opened, and why."""
+
+    arms: tuple[str, ...]
+    why: str
 
 
-def opened(store: Store, *, study: str, folder: Path, selections: Sequence[Selection]) -> list[TestJob]:
-    """What is still to be ranked of the openings that were noted."""
-    known = {(opening.arm, index) for opening in store.openings(study) for index in opening.replicates}
-    jobs = untested(store, study=study, folder=folder, selections=selections)
-    return [job for job in jobs if (job.replicate.arm, job.replicate.index) in known]
+def open_test(
+    store: Store, *, record: StudyRecord, folder: Path, unequal: bool = False
+) -> tuple[list[TestJob], Closed | None]:
+    """Note the opening of every arm that has a trained replicate, and return what is still to be ranked.
 
-
-def closed(record: StudyRecord) -> str:
-    """Why no further arm is to be opened, and what would change that; empty where all may be."""
-    rows = spendings(record)
-    found = verdict(record, rows)
-    if found.fair:
-        return ""
-    sentences = (found.sentence, *(f"{offender}." for offender in found.offenders), remedy(record, rows))
-    return " ".join(filter(None, sentences))
-
-
-def due(store: Store, *, study: str, selections: Sequence[Selection]) -> list[Opening]:
-    """The openings that are to come; UserError where an arm is sealed."""
-    return list(_openings(store, study, selections))
+    Where budgets differ no arm is opened, unless that is known (`unequal`); what was opened before is ranked in any
+    case. UserError where an arm is sealed.
+    """
+    selections = current(record.selections)
+    due = list(_openings(store, record.name, selections))  # all of them are allowed before one is written
+    why = fairness.unequal(record) if due and not unequal else ""
+    for opening in () if why else due:
+        store.record_opening(record.name, opening)
+    noted = {(opening.arm, index) for opening in store.openings(record.name) for index in opening.replicates}
+    jobs = untested(store, study=record.name, folder=folder, selections=selections)
+    ranked = [job for job in jobs if (job.replicate.arm, job.replicate.index) in noted]
+    return ranked, Closed(arms=tuple(opening.arm for opening in due), why=why) if why else None
 
 
 def _openings(store: Store, study: str, selections: Iterable[Selection]) -> Iterator[Opening]:

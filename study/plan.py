@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from study.budget import UNIT_NAMES, amount, most_epochs, most_repeated
 from study.config import StudyConfig
-from study.pretraining import start_text, trials_paid
+from study.pretraining import most_paid, start_text, trials_paid
 from study.price import ArmHours, Case, Largest, Price, Prices, hours, middle, total
 from study.records import Arm, Dimension, Value
 from study.space import Space
@@ -177,15 +177,8 @@ def _fewest_trials(config: StudyConfig, arm: Arm, epochs: Mapping[str, int]) -> 
         return int(limit)
     if config.budget_unit == "device_seconds":
         return int(not arm.starts_elsewhere)
-    paid = _most_paid(arm, {each.name: each for each in config.arms}, epochs)
+    paid = most_paid(arm, {each.name: each for each in config.arms}, epochs)
     return 0 if paid >= limit else math.ceil((limit - paid) / epochs[arm.name])
-
-
-def _most_paid(arm: Arm, arms: Mapping[str, Arm], epochs: Mapping[str, int]) -> float:
-    """The most epochs that an arm is charged for what it starts from."""
-    if arm.source is None:
-        return arm.pretraining.epochs
-    return epochs[arm.source] + _most_paid(arms[arm.source], arms, epochs)
 
 
 def _dice(config: StudyConfig) -> str:

@@ -68,6 +68,13 @@ def trials_paid(arms: Iterable[Arm]) -> int:
     return sum(map(paid, by_name.values()))
 
 
+def most_paid(arm: Arm, arms: Mapping[str, Arm], epochs: Mapping[str, int]) -> int:
+    """The most epochs that an arm is charged for what it starts from, where the trainings of each have so many."""
+    if arm.source is None:
+        return arm.pretraining.epochs
+    return epochs[arm.source] + most_paid(arms[arm.source], arms, epochs)
+
+
 def start_text(arm: Arm, trials: Iterable[TrialRecord]) -> str:
     """What an arm starts from, in words."""
     if arm.source is None:

@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 _WORKER = {"OMP_WAIT_POLICY": "passive", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
 
 LOCAL = "local"  # the address of a cluster of this machine alone, which starts and ends with the command
-_TRIES = 3  # to start it: where all cores are busy its parts come too late for one another
 _JOINING = 120.0  # seconds that a running cluster has for its first node with room for a trial
 _OBJECTS = 128 * 2**20  # bytes for objects between processes: ranks of a test split are the largest
 
@@ -97,10 +96,6 @@ class Cluster:
         scratch = self._open.enter_context(scratch_folder("kge-ray-", root=Path("/tmp")))
         self._open.callback(ray.shutdown)
         _quieten()
-        self._start(scratch)
-        self._await_room()
-
-    def _start(self, scratch: Path) -> None:
         os.environ.update(VARIABLES)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self._address == LOCAL:
@@ -109,18 +104,14 @@ class Cluster:
             options |= {"object_store_memory": _OBJECTS}
         else:
             options = {"runtime_env": {"env_vars": _WORKER}}
-        for left in reversed(range(_TRIES if self._address == LOCAL else 1)):
-            try:
-                _reach(self._address)
-                with _our_signals():
-                    ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
-                return
-            except Exception as error:  # not more exactly: a node that does not start in time raises just this class
-                ray.shutdown()
-                got = f"Ray at {self._address!r}: must start or answer, got: {one_line(error)}"
-                if not left or self._stop.reason is not None:
-                    raise WorldError(f"{got}; nothing is lost, so try again") from error
-                self._say(f"{got}; trying again")
+        try:
+            _reach(self._address)
+            with _our_signals():
+                ray.init(address=self._address, log_to_driver=False, configure_logging=False, **options)
+        except Exception as error:  # not more exactly: a node that does not start in time raises just this class
+            got = f"{one_line(error)}; nothing is lost, so try again"
+            raise WorldError(f"Ray at {self._address!r}: must start or answer, got: {got}") from error
+        self._await_room()
 
     def _await_room(self) -> None:
         """A cluster that others start may have its head alone as yet; WorldError when nothing that fits has come."""

@@ -49,7 +49,8 @@ class Site:
         """The store of a study that exists; UnknownStudyError otherwise. Makes no file."""
         if self._missing == self.folder / "study.db":
             if Path(self.name).suffix in {".yaml", ".yml"}:
-                raise UnknownStudyError(f"{self.name}: must be a study file that exists, or the name of a study")
+                came = "a study file" if Path(self.name).is_file() else "a file that does not exist"
+                raise UnknownStudyError(f"{self.name}: must be the name of a study, got {came}")
             known = sorted(file.parent.name for file in self.home.glob("*/study.db"))
             raise UnknownStudyError(f"study {self.name!r} is unknown in {self.home} {instead(self.name, known)}")
         if self._missing is not None:

@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from study.budget import UNIT_NAMES, UNITS, Ledger, amount
-from study.history import is_done, is_searched, ledger_of
+from study.history import is_closed, is_done, is_searched, ledger_of
 from study.lease import Owner
 from study.pretraining import best_trial, start_text
 from study.records import Arm, ReplicateRecord, StudyRecord, TrialRecord, TrialState
 from study.report import hardware
-from study.report.fairness import repeated
+from study.report.fairness import repeated, unequal
 from study.stats import parity_factor
 
 
@@ -32,6 +32,9 @@ def status_lines(record: StudyRecord, owner: Owner | None) -> Iterator[str]:
         yield f"  charged     {said}"
         yield f"  best mrr    {_best(trials)}"
         yield f"  replicates  {_replicates(replicates)} of {record.replicates}"
+    if closed := [arm.name for arm in record.arms if is_closed(record, arm.name)]:
+        yield ""
+        yield f"test split: closed for {', '.join(closed)}, unless --unequal is said. {unequal(record)}"
     devices = hardware.devices(record.places)
     if devices:
         yield ""

@@ -9,7 +9,7 @@ Units other than the declared one are shown and never decide.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -113,15 +113,37 @@ def verdict(record: StudyRecord, rows: tuple[Spending, ...]) -> Verdict:
     return Verdict(fair=True, comparable=True, sentence=equal)
 
 
-def remedy(record: StudyRecord, rows: tuple[Spending, ...]) -> str:
-    """What an amendment could change, so that the budgets of a search that has ended become equal; may be nothing."""
-    broken = {stop.arm for stop in record.stops if stop.errors}
-    if any(row.completion is Completion.STOPPED and row.arm in broken for row in rows):
-        return "A larger `failures.identical_errors` lets a stopped arm go on."
-    if any(row.completion in {Completion.SHORT, Completion.OVER} for row in rows) and _is_timed(record):
+def unequal(record: StudyRecord) -> str:
+    """Why the budgets of a search that has ended are no base for a comparison, and what would change that.
+
+    Empty where they are one, or where there is one arm alone.
+    """
+    rows = spendings(record)
+    found = verdict(record, rows)
+    if found.fair or len(rows) < 2:
+        return ""
+    return " ".join((found.sentence, *(f"{offender}." for offender in found.offenders), _remedy(record, rows, found)))
+
+
+def _remedy(record: StudyRecord, rows: tuple[Spending, ...], found: Verdict) -> str:
+    """Where arms start from others, budget and failures must stay (study.amendment)."""
+    changes = list(_helping(record, rows))
+    if not changes or found.devices or any(arm.source is not None for arm in record.arms):
+        return "No amendment can change that."
+    reopening = " --reopen" if record.openings else ""
+    return f"`study resume {record.name} --amend{reopening}` with {text.listing(changes)} can change that."
+
+
+def _helping(record: StudyRecord, rows: tuple[Spending, ...]) -> Iterator[str]:
+    """What would have to be another."""
+    unfinished = {row.completion for row in rows} - {Completion.DONE}
+    if any(stop.errors for stop in record.stops):
+        yield "a larger `failures.identical_errors`"
+    if any(not stop.errors for stop in record.stops):  # its checkpoint took the budget
+        yield "a larger budget"
+    elif _is_timed(record) and unfinished - {Completion.STOPPED}:
         needed = max(max(row.search.device_seconds, row.interval / COARSE) for row in rows)
-        return f"A budget of {math.ceil(needed):,} device-seconds is one that all arms can keep to."
-    return ""
+        yield f"a budget of {math.ceil(needed):,} device-seconds"
 
 
 def _kinds(record: StudyRecord) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from study.records import BUDGET, StudyRecord, TrialRecord
 from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
-from study.report.fairness import COARSE, Spending, budget_text
+from study.report.fairness import COARSE, Spending, budget_text, verdict
 from study.report.lookup import ArmRecord
 from study.report.pruning import RungRow
 from study.report.seal import SealRow
@@ -46,6 +46,7 @@ def notices(
         *_stops(arms),
         *_ties(arms),
         *_filtered(arms),
+        *_closed(record, arms, spent),
         *_replicates(record, arms),
         *_checkpoints(record),
         *_intervals(record, spent),
@@ -143,6 +144,15 @@ def _filters_negatives(arm: ArmRecord) -> bool:
         return False
     negatives = arm.selection.config.get("negatives")
     return isinstance(negatives, dict) and negatives.get("filtered") is True
+
+
+def _closed(record: StudyRecord, arms: tuple[ArmRecord, ...], spent: tuple[Spending, ...]) -> Iterator[Notice]:
+    """Test could still be opened, once, when an amendment has made the budgets equal."""
+    over = [arm for arm in arms if arm.replicates and all(each.state.is_final for each in arm.replicates)]
+    names = [arm.name for arm in over if not arm.tested and not arm.broken and not arm.openings]
+    if names and not verdict(record, spent).fair:
+        what = "The test split was not opened, because the budgets of arms are not equal"
+        yield Notice(sentence=f"{what}: {_some(names, arms, 'arms')}.", section="selections")
 
 
 def _replicates(record: StudyRecord, arms: Iterable[ArmRecord]) -> Iterator[Notice]:

@@ -70,7 +70,7 @@ def test_an_imported_model_took_what_the_exported_one_did(kind: str, tmp_path: P
     if kind == "further":
         path = _trained(tmp_path / "b", path)
     elif kind == "joined":
-        join_models([path, path], GRAPH, path := tmp_path / "joined.pt")
+        join_models([path, _trained(tmp_path / "b")], GRAPH, path := tmp_path / "joined.pt")
     exchange.export_model(path, GRAPH, tmp_path / "out")
     exchange.import_model(tmp_path / "out", tmp_path / "again.pt")
     *counts, seconds = _cost(path)

@@ -286,8 +286,8 @@ def test_a_cluster_that_does_not_start_in_time_is_one_sentence(
     monkeypatch.setattr("ray.init", slow)
     code, said = command("run", str(toy.file), "--name", "another", "--plain")
     assert (
-        "error: Ray at 'local': must start or answer, got: Exception: The current node timed out during startup.; what"
-        " the study has is kept, so try again\n" in said
+        "error: Ray at 'local': must start or answer, got: Exception: The current node timed out during startup.;"
+        " nothing is lost, so try again\n" in said
     )
     assert code == 1
 

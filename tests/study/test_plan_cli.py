@@ -248,8 +248,7 @@ def test_what_is_allowed_and_not_likely_meant_is_said(
     assert said[:-2] == [
         "Caution: complex.twin and complex.sce are the same arm under two names.",
         "Caution: transe-l1.twin and transe-l1.sce are the same arm under two names.",
-        "Caution: a training may take 6 epochs, and the budget of 5 ends it before: 6 arms.",
-        "Caution: after 2 random trials of full length nothing of the budget is left for tpe: 6 arms.",
+        "Caution: a training may be longer than the budget, which then ends it: 6 arms.",
         "Caution: rungs at 2 epochs wait for the first validation, after 4: 6 arms.",
         "Caution: schedule.warmup may be as long as a training, whose rate then never comes to its height: 6 arms.",
         f"Caution: {at}.cpus_per_trial: must be at most {cpus} where the cluster is this machine, got 4096.",
@@ -258,6 +257,42 @@ def test_what_is_allowed_and_not_likely_meant_is_said(
     assert said[-1].endswith(
         "test triples (70 %) have their pair the other way round in train, so a rule may answer them."
     )
+
+
+@pytest.mark.parametrize(
+    ("budget", "pruning", "sentence"),
+    [
+        (6, "min_epochs: 1", "after 2 random trials of full length nothing of the budget is left for tpe: "),
+        (7, "min_epochs: 1", "a training may be validated at its end alone, and is not pruned then: "),
+    ],
+)
+def test_what_epochs_and_rungs_leave_is_said(
+    nothing_written: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    budget: int,
+    pruning: str,
+    sentence: str,
+) -> None:
+    write(nothing_written, changed(("trials: 4", f"epochs: {budget}"), ("min_epochs: 2", pruning)))
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    said = capsys.readouterr().out
+    assert f"Caution: {sentence}complex.sce, complex.ns, transe-l1.sce, transe-l1.ns.\n" in said
+    assert ("random trials of full length" in said) == (budget == 6)
+
+
+def test_what_a_start_leaves_of_the_budget_is_said(
+    nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    pretrained = ("losses: [sce, ", "losses: [sce, {name: sce, label: pre, pretrain: sce}, ")
+    for epochs, said in (
+        (3, "what it starts from may take the whole budget, and leave no trial: complex.pre, transe-l1.pre."),
+        (5, "a training may be longer than the budget, which then ends it: complex.pre, transe-l1.pre."),
+    ):
+        fixed = ("fixed:\n", "fixed:\n  model.reciprocal: false\n")
+        write(nothing_written, changed(("trials: 4", f"epochs: {epochs}"), pretrained, fixed))
+        assert study(monkeypatch, "plan", "small.yaml") == 0
+        assert f"Caution: {said}\n" in capsys.readouterr().out
 
 
 def test_a_trial_that_fits_no_machine_is_refused_before_ray_starts(
@@ -278,7 +313,9 @@ def test_a_study_file_that_does_not_exist_is_no_name(
 ) -> None:
     write(nothing_written, VALID)
     assert study(monkeypatch, "resume", "smal.yaml") == 2
-    assert capsys.readouterr().err == "error: smal.yaml: must be a study file that exists, or the name of a study\n"
+    assert capsys.readouterr().err == "error: smal.yaml: must be the name of a study, got a file that does not exist\n"
+    assert study(monkeypatch, "status", "small.yaml") == 2
+    assert capsys.readouterr().err == "error: small.yaml: must be the name of a study, got a study file\n"
 
 
 def test_a_key_is_tuned_or_fixed(nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

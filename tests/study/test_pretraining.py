@@ -24,6 +24,7 @@ from study.plan import plan_lines
 from study.pretraining import generations
 from study.records import (
     WORKERS_LOST,
+    Arm,
     Assignment,
     Cost,
     FailureClass,

@@ -270,6 +270,9 @@ def test_a_loss_may_have_a_training_type_of_its_own() -> None:
         for arm, space in zip(study.arms, compose_all(study).values(), strict=True):
             trained = space.config(space.draw(lambda _: 0.5), seed=0)["training"]
             assert trained["type"] == arm.training_type
+    own = ("[sce, {name: ns, normalize: mean}]", "[{name: sce, training_type: k_vs_all}]")
+    with pytest.raises(StudyFileError, match=r"fixed\.training\.type: must be left out: every loss has its own"):
+        config(own, ("fixed:\n", "fixed:\n  training.type: nonsense\n"))
     wrong = ("[sce, {name: ns, normalize: mean}]", "[{name: ns, training_type: k_vs_all}]")
     at = r"^small\.yaml:8: arms\.losses\[0\]\.training_type: unknown training type of ns 'k_vs_all' \(known: neg"
     with pytest.raises(StudyFileError, match=at):

@@ -15,7 +15,7 @@ from study.arms import Arms, Search
 from study.config import load_study, parse_study
 from study.database import sqlite_url
 from study.history import ledger_over, study_record, trial_records
-from study.opening import closed, open_test
+from study.opening import open_test
 from study.records import Assignment, FailureClass, Measurement, Outcome, Selection, StudyRecord, TrialState
 from study.replicate import ReplicateWork
 from study.revision import Revision, revised, written
@@ -110,9 +110,8 @@ class Toy:
             listen=ignore,
         )
         self._execute(work, left)
-        if closed(self.record()):
-            return
-        for number, job in enumerate(open_test(store, study="toy", folder=self.folder, selections=selections)):
+        jobs, _ = open_test(store, record=self.record(), folder=self.folder)
+        for number, job in enumerate(jobs):
             if number == tests:
                 raise Ended
             ranked = replace(job.replicate, test_metrics=(("mrr", 0.9 * (job.replicate.valid_mrr or 0)),))
