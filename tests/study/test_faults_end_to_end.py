@@ -100,7 +100,7 @@ def test_what_memory_does_not_hold_is_halved_and_the_epochs_end_exactly(run: Run
     assert [trial.cost.epochs for trial in whole] == [2, 2, 2, 1]
     assert {trial.state for trial in whole} == {TrialState.COMPLETE}
     assert whole[-1].reason == "budget: ended after 1 of 2 epochs"
-    assert [trial.attempts for trial in whole] == [3] * 4, "all rows, 256, 128"
+    assert [trial.attempts for trial in whole] == [4] * 4, "all 1,024 rows, 512, 256, 128"
     assert "  budget      7 spent, 0 reserved of 7 epochs" in run.status
     [replicate] = run.record.replicate_records
     assert (run.closed.openings, [each.arm for each in run.record.openings]) == ((), ["complex.sce"])
