@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from study.site import Site
 
 _SECONDS = 2.0  # of a timing
+_READ = 2_000_000  # triples of a graph that `study plan` looks at: to read more takes minutes
 _RESUMING = ("amend", "reopen", "unequal")  # flags of `study resume` that go with it to a cluster
 
 
@@ -120,7 +121,8 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     for line in plan_lines(config, spaces):
         click.echo(line)
     process = resident()  # without the graph, which is a part of each training
-    of_data = warnings_of(load(config.dataset)) if is_here(config.dataset) else ()
+    is_read = is_here(config.dataset) and sizes.train <= _READ
+    of_data = warnings_of(load(config.dataset)) if is_read else ()
     for sentence in (*cautions(config, spaces), *lacking(config), *of_data):
         click.echo(f"Caution: {sentence}.")
     large = [price.largest(space, sizes) for space in spaces.values()]

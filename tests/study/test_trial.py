@@ -13,7 +13,7 @@ import torch
 
 from kge import checkpoint
 from kge.catalog import load
-from kge.data import Dataset
+from kge.data import SPLITS, Dataset
 from kge.documents import parse_config
 from kge.errors import DivergenceError
 from kge.fitting import LAST
@@ -21,9 +21,10 @@ from kge.footprint import Sizes, predicted
 from kge.memory import halved
 from kge.models.distmult import DistMult
 from study import trial
-from study.errors import WorldError
+from study.errors import UserError, WorldError
 from study.records import Assignment, FailureClass, Measurement, Outcome, TrialState
-from study.trial import classify, one_line, run_attempt, sealed_dataset
+from study.trial import classify, one_line, run_attempt, same_dataset, sealed_dataset
+from tests.kge.graphs import write_folder
 
 CONFIG: dict[str, Any] = {
     "dataset": "synthetic",
@@ -129,6 +130,17 @@ def test_a_node_without_the_data_set_or_with_another_one_is_at_fault(
     with pytest.raises(WorldError, match=must):
         attempt("synthetic", "0" * 64)
     attempt("synthetic", load("synthetic").fingerprint)
+
+
+def test_a_folder_that_was_moved_may_be_linked_to(tmp_path: Path) -> None:
+    names = {split: [("a", "likes", "b")] for split in SPLITS}
+    graph = write_folder(tmp_path / "graph", names)
+    began = {"fingerprint": load(str(graph)).fingerprint}
+    graph.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"^unknown dataset '.*/graph': .*; where it was moved, a link there to where"):
+        same_dataset(str(graph), began)
+    graph.symlink_to(tmp_path / "moved")
+    assert same_dataset(str(graph), began).num_entities == 2
 
 
 def test_a_node_without_the_checkpoint_to_start_from_is_at_fault(assignment: Assignment) -> None:
