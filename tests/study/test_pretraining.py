@@ -363,10 +363,10 @@ def test_a_file_that_is_no_start_is_refused_before_anything_is_written(tmp_path:
     (tmp_path / "text.pt").write_text("tables")
     code, said = run_study(tmp_path, "refused", losses=FROM_BOTH.replace("BEST", str(tmp_path / file)), trials=2)
     assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith("error: refused.yaml:")
+    assert said.startswith(f"error: {tmp_path / 'refused.yaml'}:")
     assert f": arms.losses[2].pretrain: {tmp_path / file}: " in said
     assert message in said
     assert not (tmp_path / "refused").exists()
-    plan = [sys.executable, "-m", "study.cli", "plan", "refused.yaml"]
+    plan = [sys.executable, "-m", "study.cli", "plan", str(tmp_path / "refused.yaml")]
     planned = subprocess.run(plan, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (planned.returncode, planned.stderr) == (code, said)

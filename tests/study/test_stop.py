@@ -255,7 +255,7 @@ def test_a_study_goes_on_from_where_it_is_or_is_refused(
 
 
 def test_a_study_that_was_interrupted_goes_on_where_it_ran(capsys: Captured) -> None:
-    assert cli._ended(False, "toy", Path("/h"), None, "auto") == 130
+    assert cli._ended(False, "toy", cli._place_in_words(Path("/h"), None, "auto")) == 130
     assert capsys.readouterr().err == "interrupted: `study resume toy --home /h --address auto` continues it\n"
 
 
