@@ -90,19 +90,20 @@ of_dataset = click.option("--dataset", help="Folder or name, when it is not wher
 
 
 def name_of_dataset(checkpoint: Path, named: str | None) -> str:
-    """The data set that is named, or that the checkpoint was trained on."""
+    """The data set that is named, or that the checkpoint was trained on; DataError where that is not here any more."""
     from kge import checkpoint as checkpoints
+    from kge.catalog import NAMES, unknown_dataset
+    from kge.errors import DataError
 
-    return named or checkpoints.config_of(checkpoints.load(checkpoint)).dataset
+    name = named or checkpoints.config_of(checkpoints.load(checkpoint)).dataset
+    if not named and name not in NAMES and not Path(name).exists():
+        told = f"{checkpoint}: was trained on {name!r}, --dataset says where that is now"
+        raise DataError(f"{told}: {unknown_dataset(name)}")
+    return name
 
 
 def dataset_of(checkpoint: Path, named: str | None) -> "Dataset":
     """The same, loaded."""
-    from kge.catalog import NAMES, load, unknown_dataset
-    from kge.errors import DataError
+    from kge.catalog import load
 
-    name = name_of_dataset(checkpoint, named)
-    if named is None and name not in NAMES and not Path(name).exists():
-        told = f"{checkpoint}: was trained on {name!r}, --dataset says where that is now"
-        raise DataError(f"{told}: {unknown_dataset(name)}")
-    return load(name)
+    return load(name_of_dataset(checkpoint, named))

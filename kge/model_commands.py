@@ -88,11 +88,12 @@ def _check_question(head: str | None, tail: str | None, relation: str | None, ba
 
 
 def _predictor(checkpoint: Path, dataset: str | None, device: str) -> "Predictor":
-    from kge.catalog import labels_of
+    from kge.catalog import labels_of, load
     from kge.fitting import load_model
     from kge.predict import Predictor
 
-    name, graph = name_of_dataset(checkpoint, dataset), dataset_of(checkpoint, dataset)
+    name = name_of_dataset(checkpoint, dataset)
+    graph = load(name)
     model, _ = load_model(checkpoint, graph, device=device)
     return Predictor(model, graph, labels_of(name))
 

@@ -84,6 +84,7 @@ def open_test(
 
 
 def _openings(store: Store, study: str, selections: Iterable[Selection]) -> Iterator[Opening]:
+    """The openings that are due; UserError where an arm is sealed."""
     replicates, openings, amendments = store.replicates(study), store.openings(study), store.amendments(study)
     closed = sealed(openings, amendments)
     for selection in selections:

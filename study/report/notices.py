@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from study.records import BUDGET, StudyRecord, TrialRecord
 from study.report import hardware, text
 from study.report.amendments import AmendmentRow, summary
-from study.report.fairness import COARSE, Spending, budget_text, verdict
+from study.report.fairness import COARSE, Spending, budget_text, unequal
 from study.report.lookup import ArmRecord
 from study.report.pruning import RungRow
 from study.report.seal import SealRow
@@ -46,7 +46,7 @@ def notices(
         *_stops(arms),
         *_ties(arms),
         *_filtered(arms),
-        *_closed(record, arms, spent),
+        *_closed(record, arms),
         *_replicates(record, arms),
         *_checkpoints(record),
         *_intervals(record, spent),
@@ -146,11 +146,11 @@ def _filters_negatives(arm: ArmRecord) -> bool:
     return isinstance(negatives, dict) and negatives.get("filtered") is True
 
 
-def _closed(record: StudyRecord, arms: tuple[ArmRecord, ...], spent: tuple[Spending, ...]) -> Iterator[Notice]:
+def _closed(record: StudyRecord, arms: tuple[ArmRecord, ...]) -> Iterator[Notice]:
     """Test could still be opened, once, when an amendment has made the budgets equal."""
     over = [arm for arm in arms if arm.replicates and all(each.state.is_final for each in arm.replicates)]
     names = [arm.name for arm in over if not arm.tested and not arm.broken and not arm.openings]
-    if names and not verdict(record, spent).fair:
+    if names and unequal(record):
         what = "The test split was not opened, because the budgets of arms are not equal"
         yield Notice(sentence=f"{what}: {_some(names, arms, 'arms')}.", section="selections")
 
