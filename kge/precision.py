@@ -12,6 +12,8 @@ from functools import cache
 
 import torch
 
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what x86, and last ARM, calls them
+
 
 @contextmanager
 def products(*, tf32: bool) -> Iterator[None]:
@@ -34,7 +36,8 @@ def in_bfloat16(precision: str, device: str) -> bool:
 
 @cache
 def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for products of bfloat16: AVX-512, ARM's, NVIDIA's from Ampere on."""
+    """Whether the device has instructions for products of bfloat16; what AVX-512 began with had none."""
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    processor = torch.cpu.get_capabilities()
+    return torch.backends.mkldnn.is_available() and any(processor.get(name, False) for name in BFLOAT16)

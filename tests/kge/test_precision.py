@@ -15,7 +15,7 @@ from kge.filters import filter_from
 from kge.fitting import LAST, fit
 from kge.losses import LOSSES
 from kge.models import MODELS
-from kge.precision import products
+from kge.precision import has_bfloat16, products
 from kge.predict import predict
 from kge.training import Training
 from tests.kge import graphs
@@ -127,3 +127,20 @@ def test_on_a_gpu_the_ranks_after_it_are_those_of_float32(model: str) -> None:
     theirs = rank(on_cpu.model, GRAPH.valid, filter_from(GRAPH, ("train",)), block_size=100)
     for one, other in zip(mine, theirs, strict=True):
         assert one.realistic.tolist() == other.realistic.tolist()
+
+
+@pytest.mark.parametrize(
+    ("processor", "has"),
+    [
+        ({"architecture": "x86_64", "avx2": True, "avx512_f": False, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_vnni": True, "avx512_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "aarch64", "neon": True, "bf16": True}, True),
+        ({"architecture": "aarch64", "neon": True, "bf16": False}, False),
+    ],
+)
+def test_a_processor_has_bfloat16_if_it_multiplies_it(
+    processor: dict[str, object], has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
+    assert has_bfloat16.__wrapped__("cpu") is (has and torch.backends.mkldnn.is_available())
