@@ -8,13 +8,13 @@ import io
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kge import console
+from kge import console, terminal
 from kge.command_options import (
     FiniteRange,
     PathTo,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kge.data import Dataset
     from kge.documents import Document, Location, Where
     from kge.fitting import Validation
+    from kge.training import EpochReport
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -155,12 +156,13 @@ def _say_rows(why: str, config: "TrainingConfig") -> None:
 def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, device: str) -> "Iterator[Validation]":
     """Train, and after a failure of memory go on from the last checkpoint with fewer rows at a time."""
     from kge.errors import ExhaustedError
-    from kge.fitting import fit
+    from kge.fitting import fit_by_epoch
     from kge.memory import halved, is_out_of_memory, release
 
     while True:
         try:
-            yield from fit(config, dataset, directory=directory, device=device)
+            with closing(fit_by_epoch(config, dataset, directory=directory, device=device)) as events:
+                yield from _validations(events)
             return
         except Exception as error:
             smaller = halved(config) if is_out_of_memory(error) else config
@@ -172,6 +174,21 @@ def _fit(config: "TrainingConfig", dataset: "Dataset", *, directory: Path, devic
         config = smaller
         release()
         _say_rows("out of memory", config)
+
+
+def _validations(events: "Iterator[EpochReport | Validation]") -> "Iterator[Validation]":
+    """What stays of a training; an epoch passes by on the terminal."""
+    from kge.fitting import Validation
+
+    try:
+        for event in events:
+            if isinstance(event, Validation):
+                terminal.show("")
+                yield event
+            else:
+                terminal.show(f"epoch {event.epoch}: loss {event.loss:.4f}, {event.seconds:.1f} s")
+    finally:
+        terminal.show("")
 
 
 def _read_config(path: Path, assignments: Sequence[str], *, is_new: bool) -> "tuple[TrainingConfig, Where]":

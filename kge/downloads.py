@@ -1,7 +1,4 @@
-"""A file from an address to a place; stderr says what is fetched, and on a terminal how much of it has come.
-
-A log is not for lines that are written over, so it gets the one line with which a download begins.
-"""
+"""A file from an address to a place; stderr says what is fetched, and on a terminal how much of it has come."""
 
 import http.client
 import sys
@@ -11,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kge import terminal
 from kge.errors import DownloadError
 
 _BLOCK = 2**16  # bytes that are read at once
@@ -48,9 +46,7 @@ class _Progress:
     def show(self) -> None:
         """Write the line over the one before."""
         self._shown = time.monotonic()
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{self._came / 1e6:.2f}{self._of} MB")
-            sys.stderr.flush()
+        terminal.show(f"{self._came / 1e6:.2f}{self._of} MB")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import torch
 from kge import catalog, fitting, precision
 from kge.cli import _read_config
 from kge.fitting import BEST, LAST
-from tests.kge.command_line import CONFIG, Kge
+from tests.kge.command_line import CONFIG, ERASED, Kge, shown_on_terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,6 +41,17 @@ def test_bfloat16_on_a_processor_without_is_float32_and_said(kge: Kge, monkeypat
         return [row["loss"] for row in csv.DictReader(Path(folder, "curve.csv").read_text().splitlines())]
 
     assert losses("asked") == losses("exact")
+
+
+def test_epochs_pass_by_on_a_terminal(kge: Kge, monkeypatch: pytest.MonkeyPatch) -> None:
+    less = ("train", "small.yaml", "--device", "cpu", "--set", "validation.every=2")
+    shown = shown_on_terminal(monkeypatch, lambda: kge(*less, "--directory", "watched"))
+    before, *passing = shown.split(ERASED)
+    assert all(line.startswith("graph: ") for line in before.splitlines()), "warnings of the data set"
+    epochs = [re.fullmatch(r"epoch (\d): loss \d+\.\d{4}, \d+\.\d s", each) for each in passing]
+    assert [each and each[1] for each in epochs] == ["1", "2", None, "3", None, None]
+    assert not any(each for each, epoch in zip(passing, epochs, strict=True) if epoch is None)
+    assert "epoch 1: " not in kge(*less, "--directory", "logged").err
 
 
 def test_train_evaluate_and_predict(kge: Kge, tmp_path: Path) -> None:

@@ -1,19 +1,15 @@
 """What a person sees of a download: one line a file, and on a terminal how much of it has come."""
 
-import os
-import pty
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from kge.downloads import download
 from kge.errors import DownloadError
+from tests.kge.command_line import ERASED, shown_on_terminal
 
 CONTENT = bytes(range(256)) * 5000  # 1.28 MB, more than is read at once
 
@@ -54,25 +50,14 @@ def test_a_log_gets_one_line(
 def test_a_terminal_sees_how_much_has_come(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, said: str
 ) -> None:
-    screen, end = pty.openpty()
-    with os.fdopen(screen, "rb", buffering=0) as shown:
-        with os.fdopen(end, "w") as terminal, monkeypatch.context() as patch:
-            patch.setattr(sys, "stderr", terminal)
-            download(f"{server}/{name}", tmp_path / "file")
-        first, moving, rest = b"".join(_until_closed(shown)).decode().split("\r\n")
+    shown = shown_on_terminal(monkeypatch, lambda: download(f"{server}/{name}", tmp_path / "file"))
+    first, moving, rest = shown.split("\r\n")
     assert first.startswith(f"downloading {server}/{name}")
-    states = moving.split("\r")
+    states = moving.split(ERASED)
     assert states[0] == ""
     assert states[1].startswith("0.07 "), "the first block"
     assert states[-1] == said
     assert rest == ""
-
-
-def _until_closed(screen: FileIO) -> Iterator[bytes]:
-    """What was written to a terminal that nobody holds open any more; to read behind it fails."""
-    with suppress(OSError):
-        while piece := screen.read(10_000):
-            yield piece
 
 
 def test_what_is_not_there_is_not_announced(server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
