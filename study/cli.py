@@ -96,7 +96,7 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     from study import price
     from study.cautions import cautions
     from study.config import load_study
-    from study.machine import lacking
+    from study.machine import lacking, substituted
     from study.plan import memory_lines, plan_lines, price_lines
     from study.site import site
     from study.space import compose_all
@@ -123,7 +123,7 @@ def plan(file: str, measure: str | None, price_file: Path | None, threads: int |
     process = resident()  # without the graph, which is a part of each training
     is_read = is_here(config.dataset) and sizes.train <= _READ
     of_data = warnings_of(load(config.dataset)) if is_read else ()
-    for sentence in (*cautions(config, spaces), *lacking(config), *of_data):
+    for sentence in (*cautions(config, spaces), *lacking(config), *substituted(config), *of_data):
         click.echo(f"Caution: {sentence}.")
     large = [price.largest(space, sizes) for space in spaces.values()]
     for line in memory_lines(spaces, large, process=process):

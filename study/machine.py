@@ -1,10 +1,11 @@
-"""Whether a trial fits on this machine, as far as that is known before Ray has started."""
+"""Whether a trial fits on this machine, and what is otherwise there, as far as that is known before Ray has started."""
 
 import os
 from collections.abc import Iterator
 
 import torch
 
+from kge.precision import has_bfloat16
 from study.config import StudyConfig
 from study.errors import StudyFileError
 
@@ -31,3 +32,13 @@ def lacking(config: StudyConfig) -> Iterator[str]:
         if not name.startswith(_RAYS_OWN):
             where = config.document.where(("resources", "custom", name))
             yield f"{where}: must be left out where the cluster is this machine, which has CPUs and GPUs"
+
+
+def substituted(config: StudyConfig) -> Iterator[str]:
+    """What a trial asks for and this machine does in another way, by file, line and key."""
+    device = "cuda" if config.resources.gpus_per_trial else "cpu"
+    asked = config.fixed.get("training.precision") == "bfloat16"
+    is_here = device == "cpu" or torch.cuda.is_available()
+    if asked and is_here and not has_bfloat16(device):
+        where = config.document.where(("fixed", "training.precision"))
+        yield f"{where}: bfloat16 is not multiplied by this machine's processor, which computes in float32 instead"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import cli
+from study import cli, machine
 from tests.study.study_files import VALID, changed, line_of, write
 
 Captured = pytest.CaptureFixture[str]
@@ -230,6 +230,21 @@ def test_one_seed_is_warned_of(nothing_written: Path, monkeypatch: pytest.Monkey
         write(nothing_written, changed(("replicates: 2", f"replicates: {replicates}")))
         assert study(monkeypatch, "plan", "small.yaml") == 0
         assert (caution in capsys.readouterr().out) == is_warned
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_a_machine_without_bfloat16_is_warned_of(
+    has: bool, nothing_written: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(machine, "has_bfloat16", lambda device: has)
+    text = changed(("  model.dim: 32\n", "  model.dim: 32\n  training.precision: bfloat16\n"))
+    write(nothing_written, text)
+    assert study(monkeypatch, "plan", "small.yaml") == 0
+    at = f"small.yaml:{line_of(text, 'training.precision')}: fixed.training.precision"
+    caution = (
+        f"Caution: {at}: bfloat16 is not multiplied by this machine's processor, which computes in float32 instead.\n"
+    )
+    assert (caution in capsys.readouterr().out) != has
 
 
 def test_what_is_allowed_and_not_likely_meant_is_said(
