@@ -12,7 +12,7 @@ from functools import cache
 
 import torch
 
-BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # what x86, and last ARM, calls them
+_BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # instructions for its products: two of x86, one of ARM
 
 
 @contextmanager
@@ -36,8 +36,8 @@ def in_bfloat16(precision: str, device: str) -> bool:
 
 @cache
 def has_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for products of bfloat16; what AVX-512 began with had none."""
+    """Whether the device has instructions for products of bfloat16: not every AVX-512 has; NVIDIA's from Ampere on."""
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     processor = torch.cpu.get_capabilities()
-    return torch.backends.mkldnn.is_available() and any(processor.get(name, False) for name in BFLOAT16)
+    return torch.backends.mkldnn.is_available() and any(processor.get(name, False) for name in _BFLOAT16)

@@ -1,4 +1,4 @@
-"""Whether a trial fits on this machine, and what is otherwise there, as far as that is known before Ray has started."""
+"""Whether a trial fits on this machine, and what is done in another way there, as far as Ray need not be asked."""
 
 import os
 from collections.abc import Iterator
