@@ -380,7 +380,7 @@ def _study_report(
     folder = writable_folder(out or where.folder / "report", "--out")
     record = study_record(where.database, name)
     fetch_ranks(record, where.folder, say)
-    files = write_report(record, folder=where.folder, out=folder, say=say)
+    files = write_report(record, folder=where.folder, out=folder, say=say, replaces=False)
     if out is None:
         _send_report(where, say)
     return files

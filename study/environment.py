@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+from kge.precision import has_bfloat16
+from study.records import IN_FLOAT32
+
 PACKAGES = ("torch", "numba", "ray", "optuna", "scikit-learn", "mlflow", "numpy", "pyarrow", "sqlalchemy", "kge-study")
 
 
@@ -29,10 +32,10 @@ def environment() -> Mapping[str, str]:
     return {name: value for name, value in known.items() if value}
 
 
-@cache
-def device_name(device: str) -> str:
-    """What stands behind "cpu" or "cuda" in this process."""
-    return torch.cuda.get_device_name() if device == "cuda" else _cpu()
+def device_name(device: str, precision: str = "float32") -> str:
+    """What stands behind "cpu" or "cuda" in this process, marked where it trains in another precision than asked."""
+    name = torch.cuda.get_device_name() if device == "cuda" else _cpu()
+    return name + IN_FLOAT32 if precision == "bfloat16" and not has_bfloat16(device) else name
 
 
 def _version(package: str) -> str:

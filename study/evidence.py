@@ -4,6 +4,7 @@ A report reads records and plain numbers. What is read from the study's folder, 
 is read here; what cannot be read is said, and the report withholds what would rest on it.
 """
 
+import csv
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from kge.errors import KgeError
 from kge.footprint import num_parameters
 from kge.slices import BINS, CATEGORIES, categories, frequency_bins
 from study import report, stats
+from study.errors import UserError
 from study.importance import importances
 from study.ranks import read_columns, reciprocal_ranks
 from study.records import ReplicateRecord, SliceRecord, StudyRecord
@@ -29,11 +31,30 @@ Label = Callable[[Queries], NDArray[np.int64]]  # the place of each query's name
 _QUERY = ("head", "relation", "tail", "side", "realistic")
 
 
-def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say) -> tuple[Path, ...]:
-    """Build the report of a record with what lies in the study's folder."""
-    ranks = ranks_of(record, folder, say)
-    found, sizes = slices_of(record, folder, ranks, say), dict(_parameters(record))
+def write_report(record: StudyRecord, *, folder: Path, out: Path, say: Say, replaces: bool = True) -> tuple[Path, ...]:
+    """Build the report of a record with what lies in the study's folder.
+
+    Without `replaces`, UserError where `out` has a report with slices of an arm that cannot be told now.
+    """
+    missing = list[str]()
+    ranks = ranks_of(record, folder, missing.append)
+    found, sizes = slices_of(record, folder, ranks, missing.append), dict(_parameters(record))
+    lost = _sliced(out) - {each.arm for each in found} if missing and not replaces else set()
+    if lost:
+        without = f"this one would be without those of {', '.join(sorted(lost))} ({'; '.join(missing)})"
+        raise UserError(f"{out}: has a report with slices, and {without}; --out writes it to another folder")
+    for each in missing:
+        say(each)
     return report.build(record, out, ranks=ranks, importances=importances(record), slices=found, num_parameters=sizes)
+
+
+def _sliced(out: Path) -> set[str]:
+    """The arms of which the report in a folder has slices."""
+    file = out / report.SLICES
+    if not file.is_file():
+        return set()
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        return {arm for row in csv.DictReader(lines) if (arm := row.get("arm"))}
 
 
 def _parameters(record: StudyRecord) -> Iterator[tuple[str, int]]:

@@ -14,6 +14,7 @@ Params = Mapping[str, Value]  # dotted TrainingConfig path -> sampled value
 BUDGET = "budget"  # how the reason of a trial begins that ended because its arm's budget did
 TEST_SPLIT = "test split"  # ... of a replicate whose test queries could not be ranked
 WORKERS_LOST = "lost its worker"  # ... of one that the cluster broke
+IN_FLOAT32 = ", in float32 instead of bfloat16"  # how a device ends that does not multiply what was asked for
 
 
 class TrialState(StrEnum):
@@ -131,7 +132,12 @@ class Place:
     attempt: int
     node: str  # Ray's own id of it
     host: str
-    device: str  # the kind that trained: "NVIDIA H100 80GB HBM3", or the processor
+    device: str  # the kind that trained: "NVIDIA H100 80GB HBM3", or the processor; and IN_FLOAT32 where it was so
+
+    @property
+    def kind(self) -> str:
+        """The kind of device, whatever it computed in."""
+        return self.device.removesuffix(IN_FLOAT32)
 
 
 @dataclass(frozen=True, kw_only=True)

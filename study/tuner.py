@@ -27,6 +27,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from kge.documents import flatten
 from study.environment import device_name
 from study.errors import WorldError, in_short, named
 from study.nodes import Slots, offered
@@ -303,6 +304,7 @@ class _Attempt(tune.Trainable):
         torch.set_num_threads(slots.threads)
         assignment: Assignment = config["assignment"]
         node = ray.get_runtime_context().get_node_id()
+        precision = str(flatten(assignment.config)["training.precision"])
         self._place = Place(
             arm=assignment.arm,
             stage=assignment.stage,
@@ -310,7 +312,7 @@ class _Attempt(tune.Trainable):
             attempt=assignment.attempt,
             node=node,
             host=socket.gethostname(),
-            device=device_name(slots.device),
+            device=device_name(slots.device, precision),
         )
         self._events = run_attempt(
             assignment,

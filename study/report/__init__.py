@@ -15,7 +15,9 @@ from study.report.decisions import Ranks
 from study.report.page import assemble
 from study.timeline import timeline
 
-__all__ = ["build"]
+__all__ = ["SLICES", "build"]
+
+SLICES = "slices.csv"
 
 
 def build(
@@ -51,7 +53,7 @@ def build(
         "readings.csv": csv_tables.readings(page),
         "crossings.csv": csv_tables.crossings(page),
         "importances.csv": csv_tables.importances(page),
-        "slices.csv": csv_tables.slices(page),
+        SLICES: csv_tables.slices(page),
         "places.csv": csv_tables.places(record),
         "tables.tex": latex.render(record, page),
         "methods.txt": methods_file.render(record, page),

@@ -150,8 +150,8 @@ def _kinds(record: StudyRecord) -> tuple[str, ...]:
     """Where each arm was searched, in words; empty where all trials were on one kind of device, as far as is known."""
     found = {arm.name: Counter[str]() for arm in record.arms}
     for place in record.places:
-        if place.stage == "search" and place.device and place.arm in found:
-            found[place.arm][place.device] += 1
+        if place.stage == "search" and place.kind and place.arm in found:
+            found[place.arm][place.kind] += 1
     if len(set().union(*found.values())) < 2:
         return ()
     return tuple(

@@ -124,7 +124,8 @@ def test_every_attempt_that_measured_has_a_place(story: Story) -> None:
     placed = {(each.arm, each.trial) for each in story.record.places if each.stage == "search"}
     assert placed == measured
     assert {each.arm for each in story.record.places if each.stage == "replicate"} == set(ARMS)
-    assert all(each.node and each.host and each.device for each in story.record.places)
+    assert all(each.node and each.host for each in story.record.places)
+    assert {each.device for each in story.record.places} == {device_name("cpu", "float32")}
     again = [each for each in story.attempts if each.attempt == 1]
     assert again
     assert {(each.arm, each.trial, 1) for each in again} <= {

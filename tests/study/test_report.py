@@ -13,6 +13,7 @@ import pytest
 import scipy.stats
 
 from study.records import (
+    IN_FLOAT32,
     Amendment,
     Arm,
     ArmStop,
@@ -257,6 +258,7 @@ def test_seconds_of_several_kinds_of_device_are_no_budget(page: Callable[[StudyR
         return verdict(page(replace(record, places=places_of(*devices))))
 
     assert searched(*["NVIDIA H100"] * 4).text.startswith("Fair: ")
+    assert searched(*["AMD EPYC"] * 3, f"AMD EPYC{IN_FLOAT32}").text.startswith("Fair: ")
     node = searched("NVIDIA H100", "NVIDIA H100", "AMD EPYC", "NVIDIA H100")
     assert (
         "Comparison withheld: the budget is 10 device-seconds, and a second is not the same on each device."

@@ -627,6 +627,35 @@ def test_ranks_that_cannot_be_read_are_said_and_nothing_rests_on_them(
     assert {row["arm"] for row in rows(folder / "report" / "slices.csv")} == others
 
 
+def test_a_report_with_slices_is_not_written_over_by_one_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = on_disk(tmp_path / "two-by-two")
+    save(record, f"sqlite:///{tmp_path / 'two-by-two' / 'study.db'}")
+    out = tmp_path / "two-by-two" / "report"
+
+    def report(*options: str) -> int:
+        monkeypatch.setattr("sys.argv", ["study", "report", "two-by-two", "--home", str(tmp_path), *options])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0)
+
+    assert report() == 0
+    whole = {file.name: file.read_bytes() for file in out.iterdir()}
+    monkeypatch.setattr("study.evidence.is_here", lambda name: False)
+    capsys.readouterr()
+    assert report() == 2
+    arms = ", ".join(sorted(each.name for each in record.arms))
+    assert capsys.readouterr().err == (
+        f"error: {out}: has a report with slices, and this one would be without those of {arms} (no slices: data set"
+        " synthetic is not here, or not the one of this study); --out writes it to another folder\n"
+    )
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
+    assert report("--out", str(tmp_path / "other")) == 0
+    assert rows(tmp_path / "other" / "slices.csv") == []
+    assert report("--out", str(tmp_path / "other")) == 0
+
+
 def test_a_data_set_that_is_not_that_of_the_study_gives_no_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from study import environment
 from study.history import is_done
-from study.records import Amendment, ArmStop, Cost, Place, TrialState
+from study.records import IN_FLOAT32, Amendment, ArmStop, Cost, Place, TrialState
 from study.status import status_lines
 from tests.study import records_factory
 
@@ -67,6 +68,17 @@ def test_trainings_are_counted_by_the_device_that_they_ran_on() -> None:
     said = "trained: 1 training on AMD EPYC (1 host), 2 trainings on NVIDIA H100 (2 hosts)"
     assert said in list(status_lines(replace(record, places=places), None))
     assert not [line for line in status_lines(record, None) if line.startswith("trained")]
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "said"), [("bfloat16", False, True), ("bfloat16", True, False), ("float32", False, False)]
+)
+def test_a_device_says_that_it_trains_in_another_precision_than_asked(
+    precision: str, has: bool, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "has_bfloat16", lambda device: has)
+    plain = environment.device_name("cpu", "float32")
+    assert environment.device_name("cpu", precision) == plain + IN_FLOAT32 * said
 
 
 def test_what_was_trained_twice_is_said() -> None:
